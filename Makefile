@@ -1,0 +1,69 @@
+# Every target sets up what it needs by itself: a virtual environment in .venv, and Debian's packages where root may.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench bench-quick proto clean debian-venv debian-demo debian-test
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PACKAGES := lockflame sampler symbolize flame
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+DEBIAN_VENV := python3-venv
+DEBIAN_DEMO := $(DEBIAN_VENV) g++
+DEBIAN_TEST := $(DEBIAN_DEMO) binutils gcc golang-go linux-perf chromium \
+	mariadb-server sysbench redis-server redis-tools postgresql postgresql-contrib
+
+help:
+	@echo "make demo         profile a small contended program for 5 s and show the result"
+	@echo "make test         all tests"
+	@echo "make lint         ruff, pyright, import-linter"
+	@echo "make bench        side by side with perf; bench-quick for a short look"
+	@echo "make setup        only the set-up of all of these"
+	@echo "make proto        lockflame/profile_pb2.py from lockflame/profile.proto"
+	@echo "make clean        remove .venv and build"
+
+setup: debian-test $(VENV)/.dev
+
+demo: debian-demo $(VENV)/.run
+	@scripts/demo.sh
+
+test: setup
+	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+lint: debian-venv $(VENV)/.dev
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/pyright
+	@$(VENV)/bin/lint-imports
+
+bench: setup
+	@$(PYTHON) -m benchmarks $(BENCH_ARGS)
+
+bench-quick: setup
+	@$(PYTHON) -m benchmarks --quick $(BENCH_ARGS)
+
+proto: debian-venv $(VENV)/.dev
+	@$(PYTHON) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. lockflame/profile.proto
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+debian-venv:
+	@scripts/debian-packages.sh $(DEBIAN_VENV)
+
+debian-demo:
+	@scripts/debian-packages.sh $(DEBIAN_DEMO)
+
+debian-test:
+	@scripts/debian-packages.sh $(DEBIAN_TEST)
+
+# The stamps are apart so that the demo doesn't wait for the developers' tools.
+$(VENV)/.run: pyproject.toml scripts/venv.sh | debian-venv
+	@scripts/venv.sh $(VENV) .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml scripts/venv.sh | debian-venv
+	@scripts/venv.sh $(VENV) '.[dev]'
+	@touch $(VENV)/.run $@

@@ -1,0 +1,187 @@
+"""Runs a recording tool and measures what it uses, while it records and until its files are there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.cli import lockflame_command
+from tests.support.needs import find_program
+from tests.support.paths import REPO
+from tests.support.process import kill_group
+
+POLL_SECONDS = 0.05
+CPUCLOCK_SCHED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A recording tool: its command line, and the line on its stderr that says that the recording has ended."""
+
+    name: str
+    command: Sequence[str]
+    recorded_line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one recording used. Times are in seconds, memory in MB; `start` and `recorded` on the monotonic clock."""
+
+    start: float
+    recorded: float
+    said_recorded: bool
+    cpu_recording: float
+    cpu_total: float
+    peak_recording: float
+    peak_total: float
+    to_files: float
+
+
+class ToolFailed(Exception):
+    """A tool ended with an error; the message is what it said."""
+
+
+def lockflame_tool(pid: int, seconds: int, folder: Path) -> Tool:
+    """`lockflame record` with both outputs, as a user runs it."""
+    outputs = ["-o", str(folder / "ours.pb.gz"), "-o", str(folder / "ours.svg")]
+    command = lockflame_command("record", "-p", str(pid), "-d", str(seconds), *outputs)
+    return Tool("lockflame", command, "lockflame: recorded")
+
+
+def perf_dwarf_tool(pid: int, seconds: int, folder: Path) -> Tool:
+    """`perf record` with copies of 16 KB of the stack."""
+    options = ["-F", "99", "--call-graph", "dwarf,16384", "-o", str(folder / "perf.data"), "-p", str(pid)]
+    command = [str(find_program("perf")), "record", *options, "--", "sleep", str(seconds)]
+    return Tool("perf record", command, "[ perf record: Woken up")
+
+
+def measure(tool: Tool, seconds: int, on_recorded: Callable[[], None] = lambda: None) -> Usage:
+    """Run `tool` to its end. `on_recorded` is called once, as soon as the recording (not yet the files) is over."""
+    with tempfile.TemporaryFile() as stdout:
+        start = time.monotonic()
+        process = subprocess.Popen(
+            tool.command,
+            cwd=REPO,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        watch = _Watch(process, tool.recorded_line, start + seconds, on_recorded)
+        try:
+            watch.follow()
+            _, status, used = os.wait4(process.pid, 0)
+            end = time.monotonic()
+            process.returncode = os.waitstatus_to_exitcode(status)
+        finally:
+            watch.close()
+    if process.returncode != 0:
+        raise ToolFailed(f"{tool.name} ended with status {process.returncode}: {' '.join(watch.stderr)[-1000:]}")
+    return _usage(watch, start, end, used)
+
+
+def _usage(watch: _Watch, start: float, end: float, used: resource.struct_rusage) -> Usage:
+    return Usage(
+        start=start,
+        recorded=watch.recorded,
+        said_recorded=watch.said_recorded,
+        cpu_recording=watch.cpu,
+        cpu_total=used.ru_utime + used.ru_stime,
+        peak_recording=watch.peak_mb,
+        peak_total=used.ru_maxrss / 1024,
+        to_files=end - watch.recorded,
+    )
+
+
+class _Watch:
+    """Looks at a process and its children again and again until its recording ends, then only waits.
+
+    Where the tool doesn't say that its recording has ended, `fallback_end` is taken for it.
+    """
+
+    def __init__(
+        self, process: subprocess.Popen[str], recorded_line: str, fallback_end: float, on_recorded: Callable[[], None]
+    ) -> None:
+        self._process = process
+        self._recorded_line = recorded_line
+        self._fallback_end = fallback_end
+        self._on_recorded = on_recorded
+        self._said = threading.Event()
+        self._said_at = 0.0
+        self.stderr: list[str] = []
+        self.recorded = fallback_end
+        self.said_recorded = False
+        self.cpu = 0.0
+        self.peak_mb = 0.0
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def follow(self) -> None:
+        """Return when the process has ended; it is left for its parent to wait for."""
+        while not self._said.wait(POLL_SECONDS) and not _has_ended(self._process.pid):
+            if time.monotonic() <= self._fallback_end:
+                self._look()
+        if self._said.is_set():
+            self._look()
+            self.said_recorded, self.recorded = True, self._said_at
+        self._on_recorded()
+        _wait_for_end(self._process.pid)
+
+    def close(self) -> None:
+        """Kill what is left."""
+        if self._process.returncode is None:
+            kill_group(self._process)
+        self._reader.join(10)
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+    def _look(self) -> None:
+        cpu, peak_mb = _used_by_tree(self._process.pid)
+        self.cpu = max(self.cpu, cpu)
+        self.peak_mb = max(self.peak_mb, peak_mb)
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self.stderr.append(line)
+            if self._recorded_line in line and not self._said.is_set():
+                self._said_at = time.monotonic()
+                self._said.set()
+
+
+def _has_ended(pid: int) -> bool:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _wait_for_end(pid: int) -> None:
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def _used_by_tree(pid: int) -> tuple[float, float]:
+    """CPU seconds so far, and the sum of the peaks of resident memory in MB, of a process and its descendants."""
+    cpu = peak_kb = 0.0
+    for member in _tree(pid):
+        with contextlib.suppress(OSError, ValueError):
+            # The kernel's id of another process's CPU clock (linux/include/linux/posix-timers.h).
+            cpu += time.clock_gettime((~member << 3) | CPUCLOCK_SCHED)
+            status = Path(f"/proc/{member}/status").read_text()
+            peak_kb += next((float(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0.0)
+    return cpu, peak_kb / 1024
+
+
+def _tree(pid: int) -> list[int]:
+    found = [pid]
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
+                found.extend(_tree(int(child)))
+    return found

@@ -1,0 +1,1 @@
+"""What a profile shows: stack tree, layout, flame graph, folded stacks, top functions."""

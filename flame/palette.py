@@ -1,0 +1,41 @@
+"""The colours of frames. They tell kinds apart by hue and by lightness, for the colour-blind and in print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lockflame.profile import FrameKind
+
+Rgb = tuple[int, int, int]
+
+_SHADES = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """The shades of one sort of frame, and what the legend calls it. Black text is readable on each shade."""
+
+    label: str
+    shades: tuple[Rgb, ...]
+
+
+def _between(light: Rgb, dark: Rgb) -> tuple[Rgb, ...]:
+    """Shades from light to dark, as sRGB bytes."""
+
+    def channel(index: int, step: int) -> int:
+        return light[index] + (dark[index] - light[index]) * step // (_SHADES - 1)
+
+    return tuple((channel(0, step), channel(1, step), channel(2, step)) for step in range(_SHADES))
+
+
+ROOT_PALETTE = len(FrameKind)
+"""The index in `PALETTES` of the root's palette; the others are at the value of their `FrameKind`."""
+
+# Red and strong orange stay free: they are for what the reader has to look at first.
+PALETTES: tuple[Palette, ...] = (
+    Palette("user", _between((255, 236, 184), (240, 196, 108))),
+    Palette("kernel", _between((190, 218, 246), (126, 176, 226))),
+    Palette("JIT or interpreted", _between((170, 224, 204), (98, 186, 158))),
+    Palette("stack cut short", _between((214, 214, 218), (190, 190, 196))),
+    Palette("all", ((226, 226, 230),)),
+)

@@ -1,0 +1,82 @@
+"""Text that comes from outside made fit to show, and numbers made fit to read. Escaping is the writers' work."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_REPLACEMENT = "\ufffd"
+
+# What XML 1.0 forbids even escaped, line breaks, and controls that reorder the text around them.
+_UNSHOWABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]",
+)
+_RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})
+_DURATIONS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs"))
+_SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
+
+def showable(text: str) -> str:
+    r"""The text on one line, as valid Unicode that any XML 1.0 document and any UTF-8 file can hold.
+
+    Bytes that were no UTF-8 (decoded with `surrogateescape`) become `\xNN`; control characters, bidirectional
+    controls and other lone surrogates become U+FFFD.
+    """
+    return _UNSHOWABLE.sub(_substitute, text)
+
+
+def isolated(text: str) -> str:
+    """`showable` text that keeps its own direction when it stands within a line of other text."""
+    shown = showable(text)
+    if shown.isascii() or not any(unicodedata.bidirectional(char) in _RIGHT_TO_LEFT for char in shown):
+        return shown
+    return f"\u2068{shown}\u2069"
+
+
+def shortened(text: str, limit: int) -> str:
+    """The text, cut to `limit` characters with an ellipsis as the last where it is longer."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def percent(part: int, whole: int) -> str:
+    """A share such as `4.1 %`. Only nothing is `0 %`, and only all is `100 %`."""
+    if part == 0 or whole == 0:
+        return "0 %"
+    share = 100 * part / whole
+    if share < 0.05:
+        return "<0.1 %"
+    if 99.95 <= share < 100:
+        return ">99.9 %"
+    return f"{share:.1f} %".replace(".0 %", " %")
+
+
+def amount(value: int, unit: str) -> str:
+    """A weight with its unit: `1.23 s` of nanoseconds, `16 KiB` of bytes, `1,234` of a count."""
+    if unit == "nanoseconds":
+        return _scaled(value, _DURATIONS, "ns")
+    if unit == "bytes":
+        return _scaled(value, _SIZES, "bytes")
+    return f"{value:,}" if unit == "count" else f"{value:,} {showable(unit)}"
+
+
+def counted(count: int, singular: str) -> str:
+    """A number with its noun: `1 sample`, `1,234 samples`."""
+    return f"{count:,} {singular}" if count == 1 else f"{count:,} {singular}s"
+
+
+def _scaled(value: int, scales: tuple[tuple[int, str], ...], smallest: str) -> str:
+    for factor, unit in scales:
+        if abs(value) >= factor:
+            return f"{_three_digits(value / factor)} {unit}"
+    return f"{value:,} {smallest}"
+
+
+def _three_digits(value: float) -> str:
+    decimals = max(0, 2 - sum(abs(value) >= bound for bound in (10, 100)))
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _substitute(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else _REPLACEMENT

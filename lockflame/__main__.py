@@ -1,0 +1,5 @@
+"""`python -m lockflame`."""
+
+from lockflame.cli import main
+
+main()

@@ -1,0 +1,84 @@
+"""Joins sampler and symbolizer, which don't know each other: from a raw recording to a profile."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+
+from lockflame.profile import Profile, RecordingInfo
+from lockflame.samples import Recording
+from sampler.decode import Decoded, decode_spool
+from sampler.limits import paranoid_level
+from sampler.recorder import EventCount, RawRecording
+from symbolize.symbolizer import symbolize
+
+# Below this share, CPU time that no sample stands for is what random sampling leaves.
+UNSAMPLED_SHARE = 0.1
+UNSAMPLED_LEAST_NS = 200_000_000
+
+
+def profile_of(raw: RawRecording, pid: int, command_line: str) -> Profile:
+    """Decodes and symbolizes a recording of process `pid`."""
+    late_ids: defaultdict[int, set[int]] = defaultdict(set)
+    for count in raw.counts:
+        if count.late_id is not None:
+            late_ids[count.tid].add(count.late_id)
+    decoded = decode_spool(raw.spool, raw.choice.stack_bytes > 0, late_ids)
+    counts = [count for count in raw.counts if count.late_id is None or count.tid not in decoded.covered_twice]
+    ns_per_period = _ns_per_period(raw, counts)
+    info = _info(raw, decoded, counts, ns_per_period, pid, command_line)
+    return symbolize(Recording(decoded.samples, decoded.events, raw.snapshots), info, ns_per_period)
+
+
+def _ns_per_period(raw: RawRecording, counts: list[EventCount]) -> float:
+    """cpu-clock counts nanoseconds; what a cycle took follows from the time that the cycles were counted in."""
+    cycles = sum(count.value for count in counts)
+    if not raw.choice.use_hardware or not cycles:
+        return 1.0
+    return sum(count.time_running_ns for count in counts) / cycles
+
+
+def _info(
+    raw: RawRecording,
+    decoded: Decoded,
+    counts: list[EventCount],
+    ns_per_period: float,
+    pid: int,
+    command_line: str,
+) -> RecordingInfo:
+    system = os.uname()
+    cpu_time_ns = sum(count.time_running_ns for count in counts)
+    sampled_ns = int(decoded.samples.period.sum() * ns_per_period)
+    return RecordingInfo(
+        command=command_line,
+        pid=pid,
+        host=system.nodename,
+        kernel=system.release,
+        started_unix_ns=raw.started_unix_ns,
+        duration_ns=raw.ended_ns - raw.started_ns,
+        event=raw.choice.event_name,
+        frequency_asked_hz=raw.choice.frequency_hz,
+        cpu_time_ns=cpu_time_ns,
+        lost=decoded.lost,
+        throttled=decoded.throttled,
+        skipped=decoded.skipped,
+        kernel_frames=raw.choice.kernel_frames,
+        stack_bytes=raw.choice.stack_bytes,
+        notes=raw.notes + _notes(raw, decoded, cpu_time_ns, sampled_ns),
+    )
+
+
+def _notes(raw: RawRecording, decoded: Decoded, cpu_time_ns: int, sampled_ns: int) -> tuple[str, ...]:
+    notes: list[str] = []
+    if not raw.choice.kernel_frames:
+        notes.append(
+            f"Kernel frames were not allowed (kernel.perf_event_paranoid is {paranoid_level()}): run as root, "
+            "or allow them with: sysctl kernel.perf_event_paranoid=1"
+        )
+    unsampled_ns = cpu_time_ns - sampled_ns
+    if unsampled_ns > max(UNSAMPLED_LEAST_NS, UNSAMPLED_SHARE * cpu_time_ns) and not decoded.lost:
+        notes.append(
+            f"{unsampled_ns / 1e9:.1f} s of {cpu_time_ns / 1e9:.1f} s of CPU time have no samples: threads that "
+            "ended before their first one, or kernel time that was not allowed. A higher -F sees more of them."
+        )
+    return tuple(notes)

@@ -1,0 +1,192 @@
+"""`lockflame record`: sample a process, name its frames, write the files, say what was found."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import click
+
+from lockflame.cli.output import SUFFIXES, Output, OutputType, check_writable, write_profile
+from lockflame.cli.profiling import profile_of
+from lockflame.cli.progress import Progress, recording_progress
+from lockflame.cli.summary import print_summary
+from lockflame.errors import LockflameError
+from sampler import launch, procfs
+from sampler.launch import Child
+from sampler.recorder import RawRecording, Recorder
+from sampler.signals import StopSignals, stop_signals
+
+DEFAULT_DURATION_S = 10.0
+DEFAULT_FREQUENCY_HZ = 99
+DEFAULT_STACK_BYTES = 16384
+STACK_BYTES_MOST = 65528
+CHILD_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is profiled: a process by its PID, or a command that we start."""
+
+    pid: int
+    name: str
+    command_line: str
+    child: Child | None = None
+
+
+@click.command("record")
+@click.option("-p", "--pid", type=click.IntRange(min=1), help="The process to profile, with all threads and children.")
+@click.option(
+    "-d",
+    "--duration",
+    type=click.FloatRange(min=0, min_open=True, max=10**7),
+    metavar="SECONDS",
+    help=f"How long to record. [default: {DEFAULT_DURATION_S:g} with -p, else until the command ends]",
+)
+@click.option(
+    "-F",
+    "--frequency",
+    type=click.IntRange(min=1),
+    default=DEFAULT_FREQUENCY_HZ,
+    show_default=True,
+    metavar="HZ",
+    help="Samples a second of CPU time.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    type=OutputType(),
+    multiple=True,
+    help=f"File to write; the suffix tells the format: {', '.join(SUFFIXES)}. Repeatable. "
+    "[default: lockflame-COMM-PID-TIME.pb.gz and .svg]",
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def record_command(
+    pid: int | None, duration: float | None, frequency: int, outputs: tuple[Output, ...], command: tuple[str, ...]
+) -> int:
+    """Profile a running process (-p) or a command (after --).
+
+    Takes the stacks of all its threads at a bounded rate while they use CPU, at next to no cost.
+    Ctrl-C ends the recording and keeps what was taken. With a command, the exit status is the command's.
+
+    \b
+    Examples:
+      lockflame record -p $(pidof mariadbd) -d 10 -o before.pb.gz -o before.svg
+      lockflame record -- ./my-server --threads 8
+    """
+    if (pid is None) == (not command):
+        raise click.UsageError("give either -p PID or a command after --", click.get_current_context())
+    for output in outputs:
+        check_writable(output.path)
+    with stop_signals() as stop, _target(pid, command) as target:
+        outputs = outputs or _default_outputs(target)
+        duration = DEFAULT_DURATION_S if duration is None and target.child is None else duration
+        with recording_progress(duration) as progress:
+            raw = _record(target, frequency, DEFAULT_STACK_BYTES, duration, stop, progress)
+            progress.step("naming frames")
+            try:
+                profile = profile_of(raw, target.pid, target.command_line)
+            finally:
+                raw.spool.close()
+            progress.step("writing files")
+            for output in outputs:
+                write_profile(profile, output)
+        print_summary(profile, target.name, [output.path for output in outputs])
+        return _exit_status(target, stop)
+
+
+@contextmanager
+def _target(pid: int | None, command: tuple[str, ...]) -> Iterator[Target]:
+    """The process to profile; a command is started, stopped before its first instruction."""
+    if pid is not None:
+        yield _running(pid)
+        return
+    child = launch.start(command)
+    try:
+        yield Target(child.pid, os.path.basename(command[0]), " ".join(command), child)
+    finally:
+        child.close()
+
+
+def _running(pid: int) -> Target:
+    what = f"cannot profile process {pid}"
+    status = procfs.process_status(pid)
+    if status is None:
+        raise LockflameError(what, "there is no such process", "check the PID with: ps -e")
+    if status.is_kernel_thread:
+        raise LockflameError(what, f"{status.comm} is a kernel thread", "give the PID of a program")
+    if status.state in "ZX":
+        raise LockflameError(what, f"{status.comm} has ended", "check the PID with: ps -e")
+    return Target(pid, status.comm, procfs.command_line(pid))
+
+
+def _default_outputs(target: Target) -> tuple[Output, ...]:
+    comm = re.sub(r"[^A-Za-z0-9._-]", "_", target.name)
+    stem = f"lockflame-{comm}-{target.pid}-{time.strftime('%Y%m%d-%H%M%S')}"
+    outputs = (Output(f"{stem}.pb.gz", ".pb.gz"), Output(f"{stem}.svg", ".svg"))
+    check_writable(outputs[0].path)
+    return outputs
+
+
+def _record(
+    target: Target, frequency: int, stack_bytes: int, duration: float | None, stop: StopSignals, progress: Progress
+) -> RawRecording:
+    child = target.child
+    recorder = Recorder(target.pid, frequency, stack_bytes, enable_on_exec=child is not None)
+    try:
+        recorder.start()
+        if child is not None:
+            child.go(target.name)
+        recorder.run(duration, stop, _SignalPolicy(child), progress.on_tick)
+        return recorder.finish()
+    finally:
+        recorder.close()
+
+
+class _SignalPolicy:
+    """What a stop signal does: it ends the recording; a command of ours gets it first, and ends by it or not.
+
+    The second one ends a command that took no notice of the first.
+    """
+
+    def __init__(self, child: Child | None) -> None:
+        self._child = child
+        self._is_first = True
+
+    def __call__(self, number: int) -> bool:
+        if self._child is None:
+            return True
+        if self._is_first:
+            self._is_first = False
+            # A Ctrl-C on the terminal has reached the command already, which is in our process group.
+            if number != signal.SIGINT or not _is_foreground():
+                self._child.send(number)
+            return False
+        self._child.send(signal.SIGKILL)
+        return True
+
+
+def _is_foreground() -> bool:
+    try:
+        with open("/dev/tty") as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
+
+
+def _exit_status(target: Target, stop: StopSignals) -> int:
+    """0, or the command's status once it has ended; signals still reach it meanwhile."""
+    if target.child is None:
+        return 0
+    policy = _SignalPolicy(target.child)
+    while not target.child.has_ended():
+        for number in stop.take():
+            policy(number)
+        time.sleep(CHILD_POLL_S)
+    return target.child.wait()

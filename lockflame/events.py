@@ -1,0 +1,73 @@
+"""What happens to processes during a recording: mappings, names, forks, exits.
+
+Apart from the samples' columns, so that the sampler can do without numpy while it records.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FileMapping:
+    """An executable range of addresses in a process. `device` is (major, minor), (0, 0) if unknown."""
+
+    start: int
+    end: int
+    file_offset: int
+    path: str
+    device: tuple[int, int] = (0, 0)
+    inode: int = 0
+    build_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MapEvent:
+    """A process mapped executable memory."""
+
+    time_ns: int
+    pid: int
+    mapping: FileMapping
+
+
+@dataclass(frozen=True, slots=True)
+class CommEvent:
+    """A thread got a name; `is_exec`: by exec, which gives its process a new address space too."""
+
+    time_ns: int
+    pid: int
+    tid: int
+    comm: str
+    is_exec: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ForkEvent:
+    """A thread (`pid == parent_pid`) or a process came into being."""
+
+    time_ns: int
+    pid: int
+    tid: int
+    parent_pid: int
+    parent_tid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExitEvent:
+    """A thread ended."""
+
+    time_ns: int
+    pid: int
+    tid: int
+
+
+Event = MapEvent | CommEvent | ForkEvent | ExitEvent
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSnapshot:
+    """A process as it was when the sampler attached: `comms` by tid, executable mappings."""
+
+    pid: int
+    comms: dict[int, str]
+    mappings: tuple[FileMapping, ...]

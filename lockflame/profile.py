@@ -1,0 +1,184 @@
+"""The profile: what every part of Lockflame exchanges after a recording.
+
+The types are frozen. Few things (mappings, functions, locations, threads) are objects; many things
+(stacks, samples) are numpy columns. A stack is leaf first, as in pprof.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+TRUNCATED_STACK = "[truncated stack]"
+"""The function name of the marker frame at the root of a stack that doesn't reach its thread's start."""
+
+
+class FrameKind(enum.IntEnum):
+    """Where a frame's code lives. The values are stored in profile files; never renumber them."""
+
+    USER = 0
+    KERNEL = 1
+    JIT = 2
+    MARKER = 3
+    """No code at all: a note within a stack, such as `TRUNCATED_STACK`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleType:
+    """One kind of value that each sample carries, e.g. `cpu` in `nanoseconds`."""
+
+    name: str
+    unit: str
+
+
+SAMPLES = SampleType("samples", "count")
+CPU = SampleType("cpu", "nanoseconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A range of addresses of a process that is backed by a file (or by `[vdso]`, `[kernel]`, …)."""
+
+    start: int
+    end: int
+    file_offset: int
+    path: str
+    build_id: str
+    """Lower-case hex; empty when unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function, as named by the binary. `path` and `line` are its source, where that is known."""
+
+    name: str
+    """Demangled."""
+    linkage_name: str
+    path: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A function at a source line. `function` is an index into `Profile.functions`; line 0 is unknown."""
+
+    function: int
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """One code address (of one mapping), resolved.
+
+    `lines` holds the inlined functions innermost first and ends with the function that has the code.
+    It is never empty: an address that couldn't be named has a name made of module and offset, and
+    says why in `unresolved_reason`.
+    """
+
+    address: int
+    mapping: int
+    """An index into `Profile.mappings`, or -1."""
+    lines: tuple[Line, ...]
+    kind: FrameKind
+    unresolved_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """A thread that was sampled, under the name (comm) it had at the time."""
+
+    pid: int
+    tid: int
+    comm: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stacks:
+    """Distinct stacks, leaf first, one after the other.
+
+    Stack `i` is `locations[offsets[i]:offsets[i + 1]]`; `offsets` is int64[n + 1], `locations` int32.
+    """
+
+    offsets: NDArray[np.int64]
+    locations: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> NDArray[np.int32]:
+        return self.locations[self.offsets[index] : self.offsets[index + 1]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampleColumns:
+    """Samples summed up by (stack, thread): one row each.
+
+    `stack` int32[n] indexes `Profile.stacks`, `thread` int32[n] indexes `Profile.threads`,
+    `values` is int64[n, len(Profile.sample_types)].
+    """
+
+    stack: NDArray[np.int32]
+    thread: NDArray[np.int32]
+    values: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.stack)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingInfo:
+    """How a profile was taken, and what is missing from it. Counts are of samples unless named otherwise."""
+
+    command: str = ""
+    """The target's command line."""
+    pid: int = 0
+    host: str = ""
+    kernel: str = ""
+    """`uname -r` of the machine recorded on."""
+    started_unix_ns: int = 0
+    duration_ns: int = 0
+    event: str = ""
+    """What the sampler counted: `cycles` or `cpu-clock`."""
+    frequency_asked_hz: int = 0
+    cpu_time_ns: int = 0
+    """CPU time of the target during the recording as the kernel counted it, sampled or not."""
+    samples: int = 0
+    lost: int = 0
+    """Records that the kernel dropped because a buffer was full."""
+    throttled: int = 0
+    """Times that the kernel held the sampler back."""
+    truncated: int = 0
+    """Samples whose user stack doesn't reach a thread's or process's start."""
+    unresolved: int = 0
+    """Samples whose leaf frame has no name."""
+    skipped: int = 0
+    """Records that couldn't be read."""
+    kernel_frames: bool = True
+    """Whether the kernel allowed its own frames to be recorded."""
+    stack_bytes: int = 0
+    """The most that was copied of each user stack."""
+    notes: tuple[str, ...] = ()
+    """What the reader of the profile has to know, in whole sentences."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile:
+    """A recording, symbolized. Every index in it is valid: `lockflame.pprof` checks each file it reads."""
+
+    sample_types: tuple[SampleType, ...]
+    mappings: tuple[Mapping, ...]
+    functions: tuple[Function, ...]
+    locations: tuple[Location, ...]
+    threads: tuple[Thread, ...]
+    stacks: Stacks
+    samples: SampleColumns
+    recording: RecordingInfo = field(default_factory=RecordingInfo)
+
+    def total(self, sample_type: SampleType) -> int:
+        """The sum of one sample type over all samples; 0 when the profile doesn't have that type."""
+        if sample_type not in self.sample_types:
+            return 0
+        return int(self.samples.values[:, self.sample_types.index(sample_type)].sum())

@@ -1,0 +1,260 @@
+"""Turns the kernel's records into columns and events, after the recording.
+
+The layout of each record is that of perf_event_open(2), section "MMAP layout". All samples of a
+recording have one layout, so that their fields are gathered for all samples at once.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lockflame.events import CommEvent, Event, ExitEvent, FileMapping, ForkEvent, MapEvent
+from lockflame.samples import X86_64_REGISTERS, Callchains, SampleTable, StackCopies
+from sampler import record_types as types
+
+Index = NDArray[np.int64]
+
+# A sample in words of 8 bytes: header, IDENTIFIER, IP, TID, TIME, CPU, PERIOD, then the callchain.
+ID_WORD, TID_WORD, TIME_WORD, CPU_WORD, PERIOD_WORD, CHAIN_WORD = 1, 3, 4, 5, 6, 7
+# What sample_id_all puts at the end of every other record: TID, TIME, CPU, IDENTIFIER.
+TRAILER_BYTES = 32
+REGISTERS_ABI_64 = 2
+PROT_EXEC = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """All that the records of a spool say.
+
+    `skipped` counts records that made no sense; `covered_twice` are the late threads that had
+    inherited their parent's events after all.
+    """
+
+    samples: SampleTable
+    events: tuple[Event, ...]
+    lost: int
+    throttled: int
+    skipped: int
+    covered_twice: frozenset[int]
+
+
+@dataclass(slots=True)
+class _Walk:
+    """What one pass over the record headers collects."""
+
+    sample_words: list[int]
+    sample_sizes: list[int]
+    events: list[Event]
+    lost: int = 0
+    throttled: int = 0
+    skipped: int = 0
+
+
+def decode_spool(spool: IO[bytes], has_stacks: bool, late_ids: dict[int, set[int]]) -> Decoded:
+    """Decodes a spool file; see `decode`. The columns refer to the mapped file, which stays open for them."""
+    size = os.fstat(spool.fileno()).st_size
+    data = mmap.mmap(spool.fileno(), size, access=mmap.ACCESS_READ) if size else b""
+    return decode(data, has_stacks, late_ids)
+
+
+def decode(data: bytes | mmap.mmap, has_stacks: bool, late_ids: dict[int, set[int]]) -> Decoded:
+    """Decodes records that stand one after the other in `data`.
+
+    `has_stacks`: whether samples carry user registers and a stack copy. `late_ids`: for some threads,
+    the only event ids whose samples count (they may have inherited their parent's events as well).
+    A record that is cut off or contradicts itself is skipped and counted.
+    """
+    walk = _walk_headers(data)
+    words = np.frombuffer(data, dtype=np.uint64, count=len(data) // 8)
+    at = np.array(walk.sample_words, dtype=np.int64)
+    word_sizes = np.array(walk.sample_sizes, dtype=np.int64) // 8
+    is_whole = _whole_samples(words, at, word_sizes, has_stacks)
+    skipped = walk.skipped + int((~is_whole).sum())
+    at = at[is_whole]
+    counts, covered_twice = _counting(words, at, late_ids)
+    at = at[counts]
+    at = at[np.argsort(words[at + TIME_WORD], kind="stable")]
+    walk.events.sort(key=lambda event: event.time_ns)
+    return Decoded(
+        samples=_sample_table(words, at, has_stacks),
+        events=tuple(walk.events),
+        lost=walk.lost,
+        throttled=walk.throttled,
+        skipped=skipped,
+        covered_twice=covered_twice,
+    )
+
+
+def _walk_headers(data: bytes | mmap.mmap) -> _Walk:
+    walk = _Walk([], [], [])
+    unpack = struct.Struct("<IHH").unpack_from
+    end = len(data)
+    at = 0
+    while at + 8 <= end:
+        kind, misc, size = unpack(data, at)
+        if size < 8 or size % 8 or at + size > end:
+            break
+        if kind == types.RECORD_SAMPLE:
+            walk.sample_words.append(at // 8)
+            walk.sample_sizes.append(size)
+        else:
+            _take_other(walk, kind, misc, data[at + 8 : at + size])
+        at += size
+    # Where one record is cut off or nonsense, no later one can be found.
+    walk.skipped += at < end
+    return walk
+
+
+def _take_other(walk: _Walk, kind: int, misc: int, body: bytes) -> None:
+    try:
+        if kind == types.RECORD_LOST:
+            walk.lost += struct.unpack_from("<QQ", body)[1]
+        elif kind == types.RECORD_THROTTLE:
+            walk.throttled += 1
+        elif event := _event(kind, misc, body):
+            walk.events.append(event)
+    except struct.error:
+        walk.skipped += 1
+
+
+def _event(kind: int, misc: int, body: bytes) -> Event | None:
+    """The event that a record means; None for the kinds that don't matter here. Raises `struct.error`."""
+    if len(body) < TRAILER_BYTES:
+        raise struct.error("a record without its trailer")
+    time_ns = int.from_bytes(body[-24:-16], "little")
+    if kind == types.RECORD_MMAP2:
+        return _map_event(misc, body, time_ns)
+    if kind == types.RECORD_COMM:
+        pid, tid = struct.unpack_from("<II", body)
+        return CommEvent(time_ns, pid, tid, _text(body[8:-TRAILER_BYTES]), bool(misc & types.MISC_COMM_EXEC))
+    if kind == types.RECORD_FORK:
+        pid, parent_pid, tid, parent_tid = struct.unpack_from("<IIII", body)
+        return ForkEvent(time_ns, pid, tid, parent_pid, parent_tid)
+    if kind == types.RECORD_EXIT:
+        pid, _, tid = struct.unpack_from("<III", body)
+        return ExitEvent(time_ns, pid, tid)
+    return None
+
+
+def _map_event(misc: int, body: bytes, time_ns: int) -> MapEvent | None:
+    pid, _, start, length, file_offset = struct.unpack_from("<IIQQQ", body)
+    (protection,) = struct.unpack_from("<I", body, 56)
+    if not protection & PROT_EXEC:
+        return None
+    device, inode, build_id = (0, 0), 0, ""
+    if misc & types.MISC_MMAP_BUILD_ID:
+        build_id = body[36 : 36 + min(body[32], 20)].hex()
+    else:
+        major, minor, inode = struct.unpack_from("<IIQ", body, 32)
+        device = (major, minor)
+    path = _text(body[64:-TRAILER_BYTES])
+    return MapEvent(time_ns, pid, FileMapping(start, start + length, file_offset, path, device, inode, build_id))
+
+
+def _text(field: bytes) -> str:
+    return os.fsdecode(field.split(b"\0", 1)[0])
+
+
+def _whole_samples(words: NDArray[np.uint64], at: Index, sizes: Index, has_stacks: bool) -> NDArray[np.bool_]:
+    """Which samples' inner lengths add up to their record's length."""
+    is_whole = sizes > CHAIN_WORD
+    length = np.zeros(len(at), dtype=np.int64)
+    length[is_whole] = CHAIN_WORD + 1 + _bounded(words[at[is_whole] + CHAIN_WORD])
+    if not has_stacks:
+        return is_whole & (length == sizes)
+    is_whole &= length < sizes
+    abi = words[at[is_whole] + length[is_whole]]
+    length[is_whole] += 1 + np.where(abi != 0, len(X86_64_REGISTERS), 0)
+    is_whole &= length < sizes
+    stack_bytes = words[at[is_whole] + length[is_whole]]
+    # A copy of 0 bytes has no "dynamic size" word behind it.
+    length[is_whole] += 1 + np.where(stack_bytes != 0, _bounded(stack_bytes) // 8 + 1, 0)
+    return is_whole & (length == sizes)
+
+
+def _bounded(values: NDArray[np.uint64]) -> Index:
+    """Lengths from a record as int64; no record has 64 KiB or more."""
+    return np.minimum(values, np.uint64(1 << 16)).astype(np.int64)
+
+
+def _counting(
+    words: NDArray[np.uint64], at: Index, late_ids: dict[int, set[int]]
+) -> tuple[NDArray[np.bool_], frozenset[int]]:
+    """Which samples count, and the late threads of which some don't: those are covered twice."""
+    counts = np.ones(len(at), dtype=np.bool_)
+    covered_twice: set[int] = set()
+    tids = (words[at + TID_WORD] >> np.uint64(32)).astype(np.int64)
+    for tid, ids in late_ids.items():
+        is_inherited = (tids == tid) & ~np.isin(words[at + ID_WORD], np.array(sorted(ids), dtype=np.uint64))
+        if is_inherited.any():
+            covered_twice.add(tid)
+            counts &= ~is_inherited
+    return counts, frozenset(covered_twice)
+
+
+def _sample_table(words: NDArray[np.uint64], at: Index, has_stacks: bool) -> SampleTable:
+    ids = words[at + TID_WORD]
+    chain_start = at + CHAIN_WORD + 1
+    chain_length = words[at + CHAIN_WORD].astype(np.int64)
+    kernel, user = _split_chains(words, chain_start, chain_length)
+    registers, has_registers, stacks = _registers_and_stacks(words, chain_start + chain_length, has_stacks)
+    return SampleTable(
+        time_ns=words[at + TIME_WORD].astype(np.int64),
+        pid=(ids & np.uint64(0xFFFFFFFF)).astype(np.int32),
+        tid=(ids >> np.uint64(32)).astype(np.int32),
+        cpu=(words[at + CPU_WORD] & np.uint64(0xFFFFFFFF)).astype(np.int32),
+        period=words[at + PERIOD_WORD].astype(np.int64),
+        kernel=kernel,
+        user=user,
+        registers=registers,
+        has_registers=has_registers,
+        stacks=stacks,
+    )
+
+
+def _split_chains(words: NDArray[np.uint64], start: Index, length: Index) -> tuple[Callchains, Callchains]:
+    """Splits callchains at their context marks into kernel and user addresses."""
+    offsets = np.concatenate(([0], np.cumsum(length)))
+    addresses = words[np.repeat(start - offsets[:-1], length) + np.arange(offsets[-1])]
+    is_mark = addresses >= np.uint64(types.CONTEXT_MAX)
+    position = np.arange(len(addresses))
+    last_mark = np.maximum.accumulate(np.where(is_mark, position, -1)) if len(addresses) else position
+    has_mark = last_mark >= np.repeat(offsets[:-1], length)
+    context = np.where(has_mark, addresses[last_mark], 0) if len(addresses) else addresses
+    return (
+        _pick(addresses, offsets, ~is_mark & (context == np.uint64(types.CONTEXT_KERNEL))),
+        _pick(addresses, offsets, ~is_mark & (context == np.uint64(types.CONTEXT_USER))),
+    )
+
+
+def _pick(addresses: NDArray[np.uint64], offsets: Index, mask: NDArray[np.bool_]) -> Callchains:
+    kept_before = np.concatenate(([0], np.cumsum(mask)))
+    return Callchains(kept_before[offsets], addresses[mask])
+
+
+def _registers_and_stacks(
+    words: NDArray[np.uint64], at: Index, has_stacks: bool
+) -> tuple[NDArray[np.uint64], NDArray[np.bool_], StackCopies]:
+    registers = np.zeros((len(at), len(X86_64_REGISTERS)), dtype=np.uint64)
+    has_registers = np.zeros(len(at), dtype=np.bool_)
+    start = np.zeros(len(at), dtype=np.int64)
+    count = np.zeros(len(at), dtype=np.int64)
+    if has_stacks and len(at):
+        abi = words[at]
+        has_registers = abi == REGISTERS_ABI_64
+        columns = np.arange(len(X86_64_REGISTERS))
+        registers[has_registers] = words[at[has_registers, None] + 1 + columns]
+        stack_at = at + 1 + np.where(abi != 0, len(X86_64_REGISTERS), 0)
+        asked_bytes = words[stack_at].astype(np.int64)
+        start = stack_at + 1
+        has_copy = asked_bytes > 0
+        copied_bytes = np.minimum(_bounded(words[(stack_at + 1 + asked_bytes // 8)[has_copy]]), asked_bytes[has_copy])
+        count[has_copy] = copied_bytes // 8
+    return registers, has_registers, StackCopies(words, start, count)

@@ -1,0 +1,130 @@
+"""What /proc says of processes: threads, children, names, executable mappings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lockflame.events import FileMapping, ProcessSnapshot
+
+PF_KTHREAD = 0x00200000
+"""In the flags of /proc/PID/stat (linux/sched.h)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus:
+    """The fields of /proc/PID/stat that matter here."""
+
+    comm: str
+    state: str
+    parent_pid: int
+    is_kernel_thread: bool
+
+
+def process_status(pid: int) -> ProcessStatus | None:
+    """None when there is no such process."""
+    content = _read(f"/proc/{pid}/stat")
+    if content is None:
+        return None
+    # The comm stands in parentheses and may hold any byte, parentheses too.
+    comm = content[content.index(b"(") + 1 : content.rindex(b")")]
+    fields = content[content.rindex(b")") + 2 :].split()
+    return ProcessStatus(
+        comm=os.fsdecode(comm),
+        state=fields[0].decode(),
+        parent_pid=int(fields[1]),
+        is_kernel_thread=bool(int(fields[6]) & PF_KTHREAD),
+    )
+
+
+def owner_uid(pid: int) -> int | None:
+    """The user that a process runs as; None when there is no such process."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
+
+
+def command_line(pid: int) -> str:
+    """The command line with its arguments; the comm in brackets where there is none."""
+    content = _read(f"/proc/{pid}/cmdline") or b""
+    words = [os.fsdecode(word) for word in content.rstrip(b"\0").split(b"\0")]
+    if any(words):
+        return " ".join(words)
+    status = process_status(pid)
+    return f"[{status.comm}]" if status else ""
+
+
+def threads(pid: int) -> list[int]:
+    """The thread ids of a process; empty when it has ended."""
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return []
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it, as far as they live."""
+    found = [pid]
+    for parent in found:
+        found.extend(child for child in _children(parent) if child not in found)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for tid in threads(pid):
+        content = _read(f"/proc/{pid}/task/{tid}/children")
+        if content is None:
+            if not os.path.exists("/proc/self/task/%d/children" % os.getpid()):
+                return _children_by_parent(pid)  # a kernel without CONFIG_PROC_CHILDREN
+            continue
+        found.extend(int(word) for word in content.split())
+    return found
+
+
+def _children_by_parent(pid: int) -> list[int]:
+    numbers = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return [child for child in numbers if (status := process_status(child)) and status.parent_pid == pid]
+
+
+def snapshot(pid: int) -> ProcessSnapshot:
+    """The names of a process's threads and its executable mappings, as they are now.
+
+    Empty where the process has ended or may not be looked at.
+    """
+    comms: dict[int, str] = {}
+    for tid in threads(pid):
+        comm = _read(f"/proc/{pid}/task/{tid}/comm")
+        if comm is not None:
+            comms[tid] = os.fsdecode(comm.rstrip(b"\n"))
+    return ProcessSnapshot(pid, comms, tuple(_executable_mappings(pid)))
+
+
+def _executable_mappings(pid: int) -> Iterator[FileMapping]:
+    for line in (_read(f"/proc/{pid}/maps") or b"").splitlines():
+        # proc_pid_maps(5): address perms offset dev inode pathname
+        fields = line.split(None, 5)
+        if len(fields) < 5 or b"x" not in fields[1]:
+            continue
+        start, _, end = fields[0].partition(b"-")
+        major, _, minor = fields[3].partition(b":")
+        # A newline is all that the kernel escapes there (fs/proc/task_mmu.c).
+        path = fields[5].replace(b"\\012", b"\n") if len(fields) > 5 else b"//anon"
+        yield FileMapping(
+            start=int(start, 16),
+            end=int(end, 16),
+            file_offset=int(fields[2], 16),
+            path=os.fsdecode(path),
+            device=(int(major, 16), int(minor, 16)),
+            inode=int(fields[4]),
+        )
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
+    except OSError:
+        return None

@@ -1,0 +1,215 @@
+"""Records: attaches, moves bytes from the ring buffers to a spool file, and sleeps in between.
+
+Nothing is computed while recording: whatever time it took would be taken from the target.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO
+
+from lockflame.errors import reason_of
+from lockflame.events import ProcessSnapshot
+from sampler import perf_event, procfs
+from sampler.attach import EventChoice, OpenEvent, attach, choose_events, close_events, online_cpus, open_rings
+from sampler.ring import RingBuffer
+from sampler.signals import StopSignals
+from sampler.spool import open_spool
+
+RING_BYTES_TOTAL = 32 << 20
+RING_BYTES_LEAST = 512 << 10
+RING_BYTES_MOST = 8 << 20
+# No record is longer (`size` in struct perf_event_header has 16 bits).
+RECORD_BYTES_MOST = 1 << 16
+TICK_S = 0.5
+# How often the target's end is looked for where the kernel has no pidfd (before 5.3).
+NO_PIDFD_POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class EventCount:
+    """What an event counted (its inherited children too); see `OpenEvent` for `tid` and `late_id`."""
+
+    tid: int
+    late_id: int | None
+    value: int
+    time_running_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecording:
+    """The bytes of a recording and what is known beside them. Times are CLOCK_MONOTONIC's.
+
+    `spool` holds the kernel's records one after the other, each CPU's in order.
+    """
+
+    spool: IO[bytes]
+    snapshots: tuple[ProcessSnapshot, ...]
+    choice: EventChoice
+    counts: tuple[EventCount, ...]
+    started_unix_ns: int
+    started_ns: int
+    ended_ns: int
+    notes: tuple[str, ...]
+
+
+class Recorder:
+    """One recording of a process and its children: `start`, `run`, `finish`, and `close` at the end."""
+
+    def __init__(self, pid: int, frequency_hz: int, stack_bytes: int, enable_on_exec: bool = False) -> None:
+        """Opens everything, disabled. With `enable_on_exec` the kernel starts it when `pid` calls exec.
+
+        Raises `LockflameError`; then nothing is left open.
+        """
+        self._pid = pid
+        self._starts_by_itself = enable_on_exec
+        cpus = online_cpus()
+        self.choice = choose_events(pid, frequency_hz, stack_bytes, enable_on_exec)
+        self._spool = open_spool()
+        self._rings: list[RingBuffer] = []
+        self._events: list[OpenEvent] = []
+        self._notes: list[str] = []
+        try:
+            self._rings = open_rings(cpus, ring_bytes(frequency_hz, stack_bytes, len(cpus)))
+            self._events = attach(pid, self._rings, self.choice)
+        except BaseException:
+            self._spool.close()
+            self.close()
+            raise
+
+    def start(self) -> None:
+        """Enables the events; the recording's time begins."""
+        self._started_unix_ns, self._started_ns = time.time_ns(), time.monotonic_ns()
+        if self._starts_by_itself:
+            self._snapshots = ()
+            return
+        perf_event.enable_own_events()
+        # After enabling, so that no mapping falls between this look and the first event.
+        self._snapshots = tuple(procfs.snapshot(member) for member in procfs.family(self._pid))
+
+    def run(
+        self,
+        duration_s: float | None,
+        stop: StopSignals,
+        on_signal: Callable[[int], bool],
+        on_tick: Callable[[float, IO[bytes]], None] | None,
+    ) -> None:
+        """Moves records to the spool until the time is over, the process has ended or a signal says so.
+
+        `on_signal` is called with each signal's number and tells whether it ends the recording;
+        `on_tick` twice a second with the seconds gone and the spool. A spool that can't be written to
+        ends the recording too, with a note.
+        """
+        try:
+            with _Waiter(self._pid, self._rings, stop) as waiter:
+                while True:
+                    elapsed_s = (time.monotonic_ns() - self._started_ns) / 1e9
+                    left_s = float("inf") if duration_s is None else duration_s - elapsed_s
+                    if left_s <= 0 or any(on_signal(number) for number in stop.take()):
+                        return
+                    if on_tick:
+                        on_tick(elapsed_s, self._spool)
+                    ended = waiter.wait(min(left_s, TICK_S if on_tick else left_s))
+                    for ring in self._rings:
+                        ring.drain(self._spool.fileno())
+                    if ended:
+                        return
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+                raise
+            self._notes.append(
+                f"The recording ended early: the samples' temporary file cannot grow ({reason_of(error)}); "
+                "set TMPDIR to a folder with more room."
+            )
+
+    def finish(self) -> RawRecording:
+        """Ends the recording and returns it; the caller closes its spool."""
+        perf_event.disable_own_events()
+        ended_ns = time.monotonic_ns()
+        try:
+            self._drain_rest()
+        except OSError as error:
+            self._notes.append(f"The last samples are missing: {reason_of(error)}.")
+        return RawRecording(
+            spool=self._spool,
+            snapshots=self._snapshots,
+            choice=self.choice,
+            counts=tuple(_count(event) for event in self._events),
+            started_unix_ns=self._started_unix_ns,
+            started_ns=self._started_ns,
+            ended_ns=ended_ns,
+            notes=tuple(self._notes),
+        )
+
+    def close(self) -> None:
+        """Ends all events and frees the buffers; the spool stays with whoever has it."""
+        close_events(self._events)
+        self._events = []
+        for ring in self._rings:
+            ring.close()
+        self._rings = []
+
+    def _drain_rest(self) -> None:
+        for ring in self._rings:
+            ring.drain(self._spool.fileno())
+            if ring.fullest_bytes > ring.size - RECORD_BYTES_MOST:
+                ring.flush_lost()
+                ring.drain(self._spool.fileno())
+
+
+class _Waiter:
+    """Sleeps until a ring buffer has enough to move, the process has ended, or a signal has come."""
+
+    def __init__(self, pid: int, rings: list[RingBuffer], stop: StopSignals) -> None:
+        self._pid = pid
+        self._poll = select.poll()
+        for ring in rings:
+            self._poll.register(ring.descriptor, select.POLLIN)
+        self._poll.register(stop.descriptor, select.POLLIN)
+        self._pidfd = -1
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            pass  # `_has_ended` finds it
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+        else:
+            self._poll.register(self._pidfd, select.POLLIN)
+
+    def __enter__(self) -> _Waiter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Returns whether the process has ended."""
+        if self._pidfd < 0:
+            timeout_s = min(timeout_s, NO_PIDFD_POLL_S)
+        ready = self._poll.poll(None if timeout_s == float("inf") else timeout_s * 1000)
+        if self._pidfd < 0:
+            status = procfs.process_status(self._pid)
+            return status is None or status.state in "ZX"
+        return any(descriptor == self._pidfd for descriptor, _ in ready)
+
+
+def ring_bytes(frequency_hz: int, stack_bytes: int, cpus: int) -> int:
+    """A ring buffer's size: about a second of samples, within bounds; a power of two."""
+    wanted = frequency_hz * (stack_bytes + 1024)
+    most = max(RING_BYTES_LEAST, min(RING_BYTES_MOST, RING_BYTES_TOTAL // cpus))
+    size = RING_BYTES_LEAST
+    while size < wanted and size * 2 <= most:
+        size *= 2
+    return size
+
+
+def _count(event: OpenEvent) -> EventCount:
+    count = perf_event.read_count(event.descriptor)
+    return EventCount(event.tid, event.late_id, count.value, count.time_running_ns)

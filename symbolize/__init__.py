@@ -1,0 +1,1 @@
+"""Names: address spaces, whole stacks without frame pointers, symbols."""

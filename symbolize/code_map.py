@@ -1,0 +1,112 @@
+"""Where code comes from: the binaries behind all address spaces of a recording, and one key for each address.
+
+An address in a process means little by itself: the same function lies elsewhere in each process. So
+every address becomes a *code key*: the number of the image that it is in (a binary, a process's JIT
+code, …) above 48 bits of address within that image (as linked, for a binary). Equal code has equal
+keys in all processes. Kernel addresses, whose top bit is set, are their own keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lockflame.events import FileMapping
+from symbolize.address_space import ADDRESS_BITS, AddressSpace
+from symbolize.binaries import Binary, open_binary
+
+SHIFT = np.uint64(ADDRESS_BITS)
+ADDRESS_MASK = np.uint64((1 << ADDRESS_BITS) - 1)
+KERNEL_BIT = np.uint64(1 << 63)
+UNMAPPED = 0
+"""The image of addresses that no executable mapping holds."""
+IMAGES_MOST = 1 << 15
+SPACES_MOST = 1 << 16
+
+_NOT_OPENED = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Image:
+    """Something that has code. `pid` is a process that maps it."""
+
+    binary: Binary
+    pid: int
+
+    @property
+    def is_elf(self) -> bool:
+        """Whether addresses in it are addresses as linked; else they are those of the process."""
+        return self.binary.image is not None
+
+
+class CodeMap:
+    """Finds the image of addresses in bulk; a binary is opened when the first address falls into it."""
+
+    def __init__(self, spaces: tuple[AddressSpace, ...]) -> None:
+        """At most `SPACES_MOST` spaces."""
+        rows = [(index, mapping) for index, space in enumerate(spaces) for mapping in space.mappings]
+        self._rows = [mapping for _, mapping in rows]
+        self._row_pids = [spaces[index].pid for index, _ in rows]
+        space = np.array([index for index, _ in rows], dtype=np.uint64) << SHIFT
+        self._row_starts = space | _column([mapping.start for mapping in self._rows])
+        self._row_ends = space | _column([mapping.end for mapping in self._rows])
+        self._row_images = np.full(len(rows) + 1, _NOT_OPENED, dtype=np.int32)
+        self._row_biases = np.zeros(len(rows) + 1, dtype=np.uint64)
+        # Index -1 is the row of all that lies in no mapping.
+        self._row_images[-1] = UNMAPPED
+        self.images: list[Image] = [Image(Binary("", "", None, "no executable mapping at this address"), 0)]
+        self._image_of_file: dict[object, int] = {}
+        self._image_of_binary: dict[object, int] = {}
+
+    def find(self, space: NDArray[np.int32], address: NDArray[np.uint64]) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
+        """The images (indices of `images`) of user addresses, and the addresses within those images."""
+        key = (space.astype(np.uint64) << SHIFT) | (address & ADDRESS_MASK)
+        row = np.searchsorted(self._row_starts, key, side="right") - 1
+        if len(self._row_ends):
+            row[(row < 0) | (key >= self._row_ends[row]) | (address > ADDRESS_MASK)] = -1
+        image = self._row_images[row]
+        unopened = np.flatnonzero(image == _NOT_OPENED)
+        if len(unopened):
+            for index in np.unique(row[unopened]).tolist():
+                self._open_row(index)
+            image = self._row_images[row]
+        return image, (address + self._row_biases[row]) & ADDRESS_MASK
+
+    def keys(self, space: NDArray[np.int32], address: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """The code keys of user addresses."""
+        image, within = self.find(space, address)
+        return (image.astype(np.uint64) << SHIFT) | within
+
+    def _open_row(self, row: int) -> None:
+        mapping, pid = self._rows[row], self._row_pids[row]
+        image = self._image_of(mapping, pid)
+        self._row_images[row] = image
+        elf = self.images[image].binary.image
+        if elf is not None:
+            as_linked = elf.segment_address(mapping.file_offset)
+            self._row_biases[row] = np.uint64((as_linked - mapping.start) % 2**64)
+
+    def _image_of(self, mapping: FileMapping, pid: int) -> int:
+        is_file = mapping.path.startswith("/") and not mapping.path.startswith("//")
+        # Without a file it is the process's own code (a JIT's), wherever in it that may lie.
+        owner = pid if mapping.path != "[vdso]" else 0
+        file = (mapping.path, mapping.device, mapping.inode, mapping.build_id) if is_file else owner
+        if file in self._image_of_file:
+            return self._image_of_file[file]
+        if len(self.images) >= IMAGES_MOST:
+            return UNMAPPED
+        binary = open_binary(mapping, pid)
+        # A file that is known by inode from one process and by build-id from another is one image.
+        same = (binary.path, binary.build_id) if binary.image and binary.build_id else ("alone", len(self.images))
+        index = self._image_of_binary.get(same)
+        if index is None:
+            index = self._image_of_binary[same] = len(self.images)
+            self.images.append(Image(binary, pid))
+        self._image_of_file[file] = index
+        return index
+
+
+def _column(values: list[int]) -> NDArray[np.uint64]:
+    return np.array([min(max(value, 0), int(ADDRESS_MASK)) for value in values], dtype=np.uint64)

@@ -1,0 +1,141 @@
+"""An ELF file as the other modules of `symbolize` need it: sections, segments, build-id, bytes.
+
+pyelftools reads the headers; tables with many rows are read in bulk elsewhere.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+from dataclasses import dataclass
+from typing import Any, cast
+
+from elftools.common.exceptions import ELFError
+from elftools.construct.lib.container import Container
+from elftools.elf.elffile import ELFFile
+
+PF_X = 1
+NT_GNU_BUILD_ID = 3
+SHF_EXECINSTR = 4
+
+
+class ElfProblem(Exception):
+    """A file is not ELF or damaged; the message says how. Its frames stay unnamed for that reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A PT_LOAD segment: what the loader maps. `elf_address` is its address as linked."""
+
+    file_offset: int
+    elf_address: int
+    file_size: int
+    executable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section and where its bytes are; `link` is the index of the section that belongs to it."""
+
+    name: str
+    index: int
+    elf_address: int
+    file_offset: int
+    size: int
+    entry_size: int
+    link: int
+    is_executable: bool
+
+
+class ElfImage:
+    """One ELF file (or one from memory, such as the vdso), read-only."""
+
+    def __init__(self, data: bytes | mmap.mmap) -> None:
+        """Raises `ElfProblem` when `data` isn't a 64-bit little-endian ELF image."""
+        self._data = memoryview(data)
+        if bytes(self._data[:4]) != b"\x7fELF":
+            raise ElfProblem("not an ELF file")
+        try:
+            elf = ELFFile(io.BytesIO(data) if isinstance(data, bytes) else data)
+            if elf.elfclass != 64 or not elf.little_endian:
+                raise ElfProblem("not a 64-bit little-endian ELF file")
+            self.is_position_independent = elf["e_type"] == "ET_DYN"
+            self.segments = tuple(_segments(elf))
+            self.sections = {section.name: section for section in _sections(elf)}
+        except (ELFError, ValueError, OverflowError, UnicodeError, AttributeError, KeyError, TypeError, IndexError) as error:
+            # pyelftools lets the errors of its parts through when a header holds nonsense.
+            raise ElfProblem(f"damaged ELF headers ({error or type(error).__name__})") from error
+        self.build_id = self._read_build_id()
+
+    @classmethod
+    def open(cls, path: str | int) -> ElfImage:
+        """Maps a file, given by path or descriptor. Raises `OSError` or `ElfProblem`."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if isinstance(path, str) else path
+        try:
+            if os.fstat(descriptor).st_size == 0:
+                raise ElfProblem("an empty file")
+            return cls(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+        finally:
+            if isinstance(path, str):
+                os.close(descriptor)
+
+    def data(self, section: Section) -> memoryview:
+        """The bytes of a section, cut off where the file ends."""
+        return self._data[section.file_offset : section.file_offset + section.size]
+
+    def segment_address(self, file_offset: int) -> int:
+        """The address as linked that belongs to a place in the file, also just before or behind a segment.
+
+        Mappings begin at a page's border, which may lie before the segment that they are for.
+        """
+        executable = [segment for segment in self.segments if segment.executable] or self.segments
+        for segment in executable:
+            if file_offset < segment.file_offset + segment.file_size:
+                break
+        else:
+            if not executable:
+                return file_offset
+            segment = executable[-1]
+        return file_offset - segment.file_offset + segment.elf_address
+
+    def _read_build_id(self) -> str:
+        section = self.sections.get(".note.gnu.build-id")
+        if section is None:
+            return ""
+        note = bytes(self.data(section))
+        if len(note) < 16:
+            return ""
+        name_size, id_size, kind = (int.from_bytes(note[at : at + 4], "little") for at in (0, 4, 8))
+        start = 12 + (name_size + 3) // 4 * 4
+        return note[start : start + id_size].hex() if kind == NT_GNU_BUILD_ID else ""
+
+
+def _segments(elf: ELFFile) -> list[Segment]:
+    found: list[Segment] = []
+    for segment in elf.iter_segments("PT_LOAD"):
+        header = cast(Any, segment.header)
+        found.append(
+            Segment(header.p_offset, header.p_vaddr, header.p_filesz, executable=bool(header.p_flags & PF_X))
+        )
+    return found
+
+
+def _sections(elf: ELFFile) -> list[Section]:
+    found: list[Section] = []
+    for index, section in enumerate(elf.iter_sections()):
+        header = cast(Container, section.header)
+        size = 0 if section["sh_type"] == "SHT_NOBITS" else header["sh_size"]
+        found.append(
+            Section(
+                section.name,
+                index,
+                header["sh_addr"],
+                header["sh_offset"],
+                size,
+                header["sh_entsize"],
+                header["sh_link"],
+                bool(header["sh_flags"] & SHF_EXECINSTR),
+            )
+        )
+    return found

@@ -1,0 +1,85 @@
+"""Names of kernel addresses, from /proc/kallsyms."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lockflame.errors import reason_of
+
+KERNEL = "[kernel]"
+# A line's columns on a 64-bit kernel.
+ADDRESS_DIGITS, KIND_AT, NAME_AT = 16, 17, 19
+# What lies further behind the nearest symbol is other code, such as a module that came later.
+FUNCTION_BYTES_MOST = 1 << 18
+HIDDEN = "the kernel hides its addresses (kernel.kptr_restrict)"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KernelSymbols:
+    """Kernel functions sorted by address (uint64); empty with a `reason` when the kernel doesn't tell them.
+
+    `lines` int64 has where each one's line begins in `content`; the few names asked for are cut out of it.
+    """
+
+    starts: NDArray[np.uint64]
+    lines: NDArray[np.int64]
+    content: bytes
+    reason: str = ""
+
+    def find(self, address: int) -> tuple[str, str] | None:
+        """The function and the module (`[kernel]`, `[nf_tables]`, …) at an address."""
+        index = int(np.searchsorted(self.starts, np.uint64(address), side="right")) - 1
+        if index < 0 or address - int(self.starts[index]) > FUNCTION_BYTES_MOST:
+            return None
+        begin = int(self.lines[index])
+        fields = self.content[begin + NAME_AT : self.content.find(b"\n", begin)].split()
+        return os.fsdecode(fields[0]), os.fsdecode(fields[1]) if len(fields) > 1 else KERNEL
+
+
+def read_kallsyms(path: str = "/proc/kallsyms") -> KernelSymbols:
+    """Reads the kernel's own symbol table (proc(5)): `ADDRESS TYPE NAME [MODULE]` a line."""
+    try:
+        with open(path, "rb") as file:
+            return parse_kallsyms(file.read())
+    except OSError as error:
+        return _unknown(f"{path}: {reason_of(error)}")
+
+
+def parse_kallsyms(content: bytes) -> KernelSymbols:
+    """Takes the code symbols (types t, T, w and W). Lines of another shape are left out."""
+    content = content + b"\n"
+    characters = np.frombuffer(content, dtype=np.uint8)
+    ends = np.flatnonzero(characters == ord("\n"))
+    begins = np.concatenate(([0], ends[:-1] + 1))
+    begins = begins[ends - begins > NAME_AT]
+    kinds = characters[begins + KIND_AT]
+    begins = begins[np.isin(kinds, np.frombuffer(b"tTwW", dtype=np.uint8))]
+    addresses, is_number = _hex_numbers(characters, begins)
+    kept = is_number & (addresses != 0)
+    if not kept.any():
+        return _unknown(HIDDEN)
+    addresses, begins = addresses[kept], begins[kept]
+    order = np.argsort(addresses, kind="stable")
+    return KernelSymbols(addresses[order], begins[order], content)
+
+
+def _hex_numbers(characters: NDArray[np.uint8], begins: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """The 16 hex digits at each place as a number, and whether they are 16 hex digits."""
+    digit = np.full(256, 255, dtype=np.uint8)
+    for value, character in enumerate(b"0123456789abcdef"):
+        digit[character] = value
+    numbers = np.zeros(len(begins), dtype=np.uint64)
+    is_number = np.ones(len(begins), dtype=np.bool_)
+    for place in range(ADDRESS_DIGITS):
+        values = digit[characters[begins + place]]
+        is_number &= values < 16
+        numbers = (numbers << np.uint64(4)) | (values & np.uint8(15))
+    return numbers, is_number
+
+
+def _unknown(reason: str) -> KernelSymbols:
+    return KernelSymbols(np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64), b"", reason)

@@ -1,0 +1,116 @@
+"""Names for code keys: each distinct one is resolved once, by whichever source knows its image."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lockflame.profile import TRUNCATED_STACK, FrameKind
+from symbolize.binaries import open_debug_file
+from symbolize.code_map import ADDRESS_MASK, KERNEL_BIT, SHIFT, UNMAPPED, CodeMap, Image
+from symbolize.demangle import demangle
+from symbolize.elf import ElfImage
+from symbolize.kernel import KERNEL, KernelSymbols, read_kallsyms
+from symbolize.perf_map import PerfMap, read_perf_map
+from symbolize.symbols import Symbol, SymbolTable
+
+MARKER_KEY = np.uint64(ADDRESS_MASK)
+"""The code key of the `[truncated stack]` frame: the last address of no image."""
+UNKNOWN = "[unknown]"
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """What a code key is called. `image` is an index of `CodeMap.images`, `module` a kernel module.
+
+    `reason` says why it couldn't be named; then `function` is made of module and offset.
+    """
+
+    function: str
+    linkage_name: str
+    kind: FrameKind
+    image: int
+    module: str = ""
+    reason: str = ""
+
+
+class Namer:
+    """Resolves code keys. Tables are read when the first key needs them."""
+
+    def __init__(self, code_map: CodeMap) -> None:
+        self._code_map = code_map
+        self._kernel: KernelSymbols | None = None
+        self._symbols: dict[int, list[SymbolTable]] = {}
+        self._perf_maps: dict[int, PerfMap | None] = {}
+        self.perf_map_lines_skipped = 0
+
+    def names(self, keys: NDArray[np.uint64]) -> list[Name]:
+        """A name for each of the keys (uint64, distinct)."""
+        return [self._name(key) for key in keys.tolist()]
+
+    def _name(self, key: int) -> Name:
+        if key == int(MARKER_KEY):
+            return Name(TRUNCATED_STACK, "", FrameKind.MARKER, UNMAPPED)
+        if key & int(KERNEL_BIT):
+            return self._kernel_name(key)
+        index, address = key >> int(SHIFT), key & int(ADDRESS_MASK)
+        image = self._code_map.images[index]
+        if index == UNMAPPED:
+            return Name(UNKNOWN, "", FrameKind.USER, index, reason=image.binary.reason)
+        if image.binary.image is not None:
+            return self._symbol_name(index, image, address)
+        return self._jit_name(index, image, address)
+
+    def _kernel_name(self, address: int) -> Name:
+        if self._kernel is None:
+            self._kernel = read_kallsyms()
+        found = self._kernel.find(address)
+        if found:
+            function, module = found
+            return Name(demangle(function), function, FrameKind.KERNEL, UNMAPPED, module)
+        reason = self._kernel.reason or "no kernel symbol at this address"
+        return Name(KERNEL, "", FrameKind.KERNEL, UNMAPPED, KERNEL, reason)
+
+    def _symbol_name(self, index: int, image: Image, address: int) -> Name:
+        for table in self._tables(index, image):
+            symbol = table.find(address)
+            if symbol:
+                return _named(symbol, index)
+        reason = "no symbol at this address"
+        return Name(_module_offset(image, address), "", FrameKind.USER, index, reason=reason)
+
+    def _tables(self, index: int, image: Image) -> list[SymbolTable]:
+        if index not in self._symbols:
+            # A debug file knows the local functions too, so it comes first.
+            files: list[ElfImage | None] = [open_debug_file(image.binary), image.binary.image]
+            self._symbols[index] = [SymbolTable(file) for file in files if file is not None]
+        return self._symbols[index]
+
+    def _jit_name(self, index: int, image: Image, address: int) -> Name:
+        perf_map = self._perf_map(image.pid)
+        function = perf_map.find(address) if perf_map else None
+        if function:
+            return Name(demangle(function), function, FrameKind.JIT, index)
+        reason = image.binary.reason
+        if perf_map is None and not image.binary.path.startswith("/"):
+            reason = f"generated code, and there is no /tmp/perf-{image.pid}.map"
+        return Name(_module_offset(image, address), "", FrameKind.JIT, index, reason=reason)
+
+    def _perf_map(self, pid: int) -> PerfMap | None:
+        if pid not in self._perf_maps:
+            self._perf_maps[pid] = perf_map = read_perf_map(pid)
+            self.perf_map_lines_skipped += perf_map.skipped if perf_map else 0
+        return self._perf_maps[pid]
+
+
+def _named(symbol: Symbol, index: int) -> Name:
+    return Name(demangle(symbol.linkage_name), symbol.linkage_name, FrameKind.USER, index)
+
+
+def _module_offset(image: Image, address: int) -> str:
+    module = os.path.basename(image.binary.path) or image.binary.path
+    # Perf calls memory without a file //anon; to a reader it is the process's generated code.
+    return f"[{'anon' if module in ('anon', '') else module.strip('[]')}+0x{address:x}]"

@@ -1,0 +1,98 @@
+"""Names of JIT-compiled code, from the map that a runtime writes for perf: /tmp/perf-PID.map.
+
+Its format is that of linux/tools/perf/Documentation/jit-interface.txt: `START SIZE name` a line, in hex.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PerfMap:
+    """JIT functions sorted by address. `skipped` counts lines that couldn't be read."""
+
+    starts: NDArray[np.uint64]
+    ends: NDArray[np.uint64]
+    names: tuple[str, ...]
+    skipped: int = 0
+
+    def find(self, address: int) -> str | None:
+        """The name of the function at an address."""
+        index = int(np.searchsorted(self.starts, np.uint64(address), side="right")) - 1
+        return self.names[index] if index >= 0 and address < int(self.ends[index]) else None
+
+
+def read_perf_map(pid: int) -> PerfMap | None:
+    """Reads the map of process `pid`, in its own mount and pid namespace if it still lives.
+
+    None when there is none. Anyone may write to /tmp: only a regular file of the process's own user
+    (or of root) is taken.
+    """
+    candidates = [f"/proc/{pid}/root/tmp/perf-{_pid_inside(pid)}.map", f"/tmp/perf-{pid}.map"]
+    for path in candidates:
+        content = _read_trusted(path, pid)
+        if content is not None:
+            return parse_perf_map(content)
+    return None
+
+
+def parse_perf_map(content: bytes) -> PerfMap:
+    """Where code was written over, the later line counts."""
+    by_start: dict[int, tuple[int, str]] = {}
+    skipped = 0
+    for line in content.splitlines():
+        fields = line.split(None, 2)
+        try:
+            start, size = int(fields[0], 16), int(fields[1], 16)
+            name = os.fsdecode(fields[2]).strip()
+        except (ValueError, IndexError):
+            skipped += 1
+            continue
+        if not 0 < size < 2**48 or not 0 <= start < 2**63 or not name:
+            skipped += 1
+            continue
+        by_start[start] = (start + size, name)
+    rows = sorted((start, end, name) for start, (end, name) in by_start.items())
+    return PerfMap(
+        np.array([row[0] for row in rows], dtype=np.uint64),
+        np.array([row[1] for row in rows], dtype=np.uint64),
+        tuple(row[2] for row in rows),
+        skipped,
+    )
+
+
+def _pid_inside(pid: int) -> int:
+    """The process's number in its own pid namespace (the last one in NSpid of proc_pid_status(5))."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            for line in file:
+                if line.startswith("NSpid:"):
+                    return int(line.split()[-1])
+    except OSError:
+        pass  # it has ended; its number is all that is known
+    return pid
+
+
+def _read_trusted(path: str, pid: int) -> bytes | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid not in _owners(pid):
+            return None
+        return file.read()
+
+
+def _owners(pid: int) -> set[int]:
+    try:
+        return {0, os.geteuid(), os.stat(f"/proc/{pid}").st_uid}
+    except OSError:
+        return {0, os.geteuid()}

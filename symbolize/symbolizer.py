@@ -1,0 +1,168 @@
+"""From a recording to a profile: complete the stacks, name the frames, sum up equal samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lockflame.profile import (
+    CPU,
+    SAMPLES,
+    FrameKind,
+    Function,
+    Line,
+    Location,
+    Mapping,
+    Profile,
+    RecordingInfo,
+    SampleColumns,
+    Stacks,
+    Thread,
+)
+from lockflame.samples import Callchains, Recording, SampleTable
+from symbolize import ragged
+from symbolize.address_space import CommTimeline, replay
+from symbolize.code_map import CodeMap, Image
+from symbolize.naming import MARKER_KEY, Name, Namer
+from symbolize.user_stacks import UserStacks, complete_stacks
+
+
+def symbolize(recording: Recording, info: RecordingInfo, ns_per_period: float = 1.0) -> Profile:
+    """Makes a profile of a recording.
+
+    `info` is taken over and completed with the counts found here. `ns_per_period` turns the samples'
+    periods into CPU time (1 for cpu-clock, which counts nanoseconds).
+    """
+    samples = recording.samples
+    spaces = replay(recording.snapshots, recording.events, samples.pid, samples.time_ns)
+    code_map = CodeMap(spaces.spaces)
+    user = complete_stacks(samples, spaces.of_sample, code_map)
+    offsets, keys = _whole_stacks(samples, user)
+    distinct, frames = np.unique(keys, return_inverse=True)
+    namer = Namer(code_map)
+    names = namer.names(distinct)
+    representatives, stack_of_sample = ragged.distinct_rows(offsets, frames.astype(np.int32))
+    threads, thread_of_sample = _threads(samples, CommTimeline(recording.snapshots, recording.events))
+    mappings, functions, locations = _code_tables(distinct, names, code_map.images)
+    return Profile(
+        sample_types=(SAMPLES, CPU),
+        mappings=mappings,
+        functions=functions,
+        locations=locations,
+        threads=threads,
+        stacks=_stacks(offsets, frames, representatives),
+        samples=_sum_up(samples, stack_of_sample, thread_of_sample, ns_per_period),
+        recording=replace(
+            info,
+            samples=len(samples),
+            truncated=int((~user.is_whole).sum()),
+            unresolved=_unresolved(offsets, frames, names),
+            notes=info.notes + tuple(_notes(namer)),
+        ),
+    )
+
+
+def _whole_stacks(samples: SampleTable, user: UserStacks) -> tuple[ragged.Offsets, NDArray[np.uint64]]:
+    """Each sample's code keys, leaf first: kernel, user, and a mark where the root is missing."""
+    kernel = _lookup_addresses(samples.kernel)
+    marks = np.full(int((~user.is_whole).sum()), MARKER_KEY)
+    return ragged.join(
+        [
+            (samples.kernel.offsets, kernel),
+            (user.offsets, user.keys),
+            (ragged.offsets_of((~user.is_whole).astype(np.int64)), marks),
+        ]
+    )
+
+
+def _lookup_addresses(chains: Callchains) -> NDArray[np.uint64]:
+    """The addresses to look up: a return address points behind its call, only a leaf is exact."""
+    addresses = chains.addresses - np.uint64(1)
+    leaves = chains.offsets[:-1][np.diff(chains.offsets) > 0]
+    addresses[leaves] = chains.addresses[leaves]
+    return addresses
+
+
+def _threads(samples: SampleTable, comms: CommTimeline) -> tuple[tuple[Thread, ...], NDArray[np.int32]]:
+    """The threads that were sampled, one for each name they had, and each sample's index into them."""
+    ids = (samples.pid.astype(np.int64) << 32) | samples.tid
+    distinct, first, of_sample = np.unique(ids, return_index=True, return_inverse=True)
+    threads: dict[Thread, int] = {}
+    index = np.empty(len(distinct), dtype=np.int32)
+    renamed: list[int] = []
+    for number, (identity, row) in enumerate(zip(distinct.tolist(), first.tolist(), strict=True)):
+        pid, tid = identity >> 32, identity & 0xFFFFFFFF
+        thread = Thread(pid, tid, comms.comm(tid, int(samples.time_ns[row])))
+        index[number] = threads.setdefault(thread, len(threads))
+        if comms.changes(tid):
+            renamed.append(number)
+    rows = index[of_sample]
+    for row in np.flatnonzero(np.isin(of_sample, renamed)).tolist():
+        pid, tid = int(samples.pid[row]), int(samples.tid[row])
+        thread = Thread(pid, tid, comms.comm(tid, int(samples.time_ns[row])))
+        rows[row] = threads.setdefault(thread, len(threads))
+    return tuple(threads), rows
+
+
+def _code_tables(
+    keys: NDArray[np.uint64], names: list[Name], images: list[Image]
+) -> tuple[tuple[Mapping, ...], tuple[Function, ...], tuple[Location, ...]]:
+    mapping_index: dict[tuple[int, str], int] = {}
+    function_index: dict[Function, int] = {}
+    locations: list[Location] = []
+    for key, name in zip(keys.tolist(), names, strict=True):
+        function = Function(name.function, name.linkage_name)
+        number = function_index.setdefault(function, len(function_index))
+        mapping = -1
+        if name.image or name.module:
+            mapping = mapping_index.setdefault((name.image, name.module), len(mapping_index))
+        address = key if name.kind == FrameKind.KERNEL else key & (1 << 48) - 1
+        locations.append(Location(address, mapping, (Line(number),), name.kind, name.reason))
+    mappings = tuple(
+        Mapping(0, 0, 0, module, "") if module else _mapping(images[image]) for image, module in mapping_index
+    )
+    return mappings, tuple(function_index), tuple(locations)
+
+
+def _mapping(image: Image) -> Mapping:
+    """A binary's code as linked: what the locations' addresses mean in it."""
+    binary = image.binary
+    code = [segment for segment in binary.image.segments if segment.executable] if binary.image else []
+    if not code:
+        return Mapping(0, 0, 0, binary.path, binary.build_id)
+    first = code[0]
+    end = max(segment.elf_address + segment.file_size for segment in code)
+    return Mapping(first.elf_address, end, first.file_offset, binary.path, binary.build_id)
+
+
+def _stacks(offsets: ragged.Offsets, frames: NDArray[np.int64], representatives: NDArray[np.int64]) -> Stacks:
+    lengths = np.diff(offsets)[representatives]
+    rows = ragged.positions(offsets[representatives], lengths)
+    return Stacks(ragged.offsets_of(lengths), frames[rows].astype(np.int32))
+
+
+def _sum_up(
+    samples: SampleTable, stack: NDArray[np.int32], thread: NDArray[np.int32], ns_per_period: float
+) -> SampleColumns:
+    """One row for each (stack, thread) with the number of samples and their CPU time."""
+    pairs = (stack.astype(np.int64) << 32) | thread
+    distinct, row = np.unique(pairs, return_inverse=True)
+    values = np.zeros((len(distinct), 2), dtype=np.int64)
+    np.add.at(values[:, 0], row, 1)
+    np.add.at(values[:, 1], row, np.rint(samples.period * ns_per_period).astype(np.int64))
+    return SampleColumns((distinct >> 32).astype(np.int32), (distinct & 0xFFFFFFFF).astype(np.int32), values)
+
+
+def _unresolved(offsets: ragged.Offsets, frames: NDArray[np.int64], names: list[Name]) -> int:
+    """How many samples' leaf frames have no name."""
+    is_unnamed = np.array([bool(name.reason) for name in names], dtype=np.bool_)
+    leaves = offsets[:-1][np.diff(offsets) > 0]
+    return int(is_unnamed[frames[leaves]].sum())
+
+
+def _notes(namer: Namer) -> Iterable[str]:
+    if namer.perf_map_lines_skipped:
+        yield f"{namer.perf_map_lines_skipped} lines of perf maps (/tmp/perf-PID.map) could not be read and were skipped."

@@ -1,0 +1,113 @@
+"""The symbols of an ELF file, read in bulk: which function is at an address."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from symbolize.elf import ElfImage
+
+# Elf64_Sym (System V ABI, gABI "Symbol Table").
+_SYMBOL = np.dtype([("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")])
+_NOTYPE, _FUNC, _GNU_IFUNC = 0, 2, 10
+_GLOBAL, _WEAK = 1, 2
+_SHN_UNDEF, _SHN_LORESERVE = 0, 0xFF00
+_NAME_BYTES_MOST = 1 << 16
+# How far to look back for a symbol that encloses an address which the nearest one doesn't reach.
+_ENCLOSING_SEARCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A function's symbol; `start` and `end` are addresses as linked."""
+
+    start: int
+    end: int
+    linkage_name: str
+
+
+class SymbolTable:
+    """The code symbols of one file's `.symtab` and `.dynsym`, sorted by address."""
+
+    def __init__(self, image: ElfImage) -> None:
+        tables = [_read(image, ".symtab", ".strtab"), _read(image, ".dynsym", ".dynstr")]
+        self._strings = [strings for _, strings in tables]
+        rows = np.concatenate([rows for rows, _ in tables])
+        source = np.concatenate([np.full(len(rows), index, dtype=np.uint8) for index, (rows, _) in enumerate(tables)])
+        order = np.lexsort((rows["size"], rows["value"]))
+        self._rows = rows[order]
+        self._source = source[order]
+        self._starts = np.ascontiguousarray(self._rows["value"])
+        self._ends = self._find_ends(image)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def _find_ends(self, image: ElfImage) -> NDArray[np.uint64]:
+        """A symbol without a size (hand-written assembly) reaches to the next one or its section's end."""
+        starts, sizes = self._starts, self._rows["size"]
+        distinct = np.unique(starts)
+        following = np.append(distinct, np.uint64(2**64 - 1))[np.searchsorted(distinct, starts, side="right")]
+        section_ends = np.array(
+            sorted(section.elf_address + section.size for section in image.sections.values() if section.elf_address),
+            dtype=np.uint64,
+        )
+        section_ends = np.append(section_ends, np.uint64(2**64 - 1))
+        section_end = section_ends[np.searchsorted(section_ends[:-1], starts, side="right")]
+        return np.where(sizes > 0, starts + sizes, np.minimum(following, section_end))
+
+    def find(self, address: int) -> Symbol | None:
+        """The innermost symbol that covers an address as linked."""
+        index = int(np.searchsorted(self._starts, np.uint64(address), side="right")) - 1
+        for candidate in range(index, max(-1, index - _ENCLOSING_SEARCH), -1):
+            if address < int(self._ends[candidate]):
+                return self._best_alias(candidate)
+        return None
+
+    def _best_alias(self, index: int) -> Symbol | None:
+        """Of several names for one address, the one that a reader knows best."""
+        start = self._starts[index]
+        first = int(np.searchsorted(self._starts, start, side="left"))
+        last = int(np.searchsorted(self._starts, start, side="right"))
+        names = [(self._preference(alias), self._name(alias), alias) for alias in range(first, last)]
+        named = [(preference, name, alias) for preference, name, alias in names if name]
+        if not named:
+            return None
+        _, name, _ = min(named, key=lambda row: (row[0], len(row[1]) - len(row[1].lstrip("_")), len(row[1]), row[1]))
+        return Symbol(int(start), int(self._ends[index]), name)
+
+    def _preference(self, index: int) -> tuple[bool, int]:
+        info = int(self._rows["info"][index])
+        binding = {_GLOBAL: 0, _WEAK: 1}.get(info >> 4, 2)
+        return info & 15 == _NOTYPE, binding
+
+    def _name(self, index: int) -> str:
+        strings = self._strings[self._source[index]]
+        at = int(self._rows["name"][index])
+        field = bytes(strings[at : at + _NAME_BYTES_MOST])
+        return os.fsdecode(field.split(b"\0", 1)[0])
+
+
+def _read(image: ElfImage, name: str, strings_name: str) -> tuple[NDArray[np.void], memoryview]:
+    section = image.sections.get(name)
+    strings = image.sections.get(strings_name)
+    if section is None or strings is None:
+        return np.empty(0, dtype=_SYMBOL), memoryview(b"")
+    data = image.data(section)
+    rows = np.frombuffer(data, dtype=_SYMBOL, count=len(data) // _SYMBOL.itemsize)
+    kind = rows["info"] & 15
+    is_code = (kind == _FUNC) | (kind == _GNU_IFUNC) | ((kind == _NOTYPE) & _in_code(image, rows["value"]))
+    is_defined = (rows["section"] != _SHN_UNDEF) & (rows["section"] < _SHN_LORESERVE) & (rows["value"] != 0)
+    return rows[is_code & is_defined & (rows["name"] != 0)], image.data(strings)
+
+
+def _in_code(image: ElfImage, addresses: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which addresses lie in an executable section; a symbol without a type may be data as well."""
+    inside = np.zeros(len(addresses), dtype=np.bool_)
+    for section in image.sections.values():
+        if section.is_executable:
+            inside |= (addresses >= section.elf_address) & (addresses < section.elf_address + section.size)
+    return inside

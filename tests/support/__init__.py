@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: targets to profile, real servers under load, Lockflame's command."""

@@ -1,0 +1,55 @@
+"""Programs of other packages that a test or benchmark needs, and what to say when they are missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+PACKAGES = {
+    "c++": "g++",
+    "cc": "gcc",
+    "go": "golang-go",
+    "chromium": "chromium",
+    "initdb": "postgresql",
+    "mariadb-install-db": "mariadb-server",
+    "mariadbd": "mariadb-server",
+    "perf": "linux-perf",
+    "pgbench": "postgresql-contrib",
+    "readelf": "binutils",
+    "redis-benchmark": "redis-tools",
+    "redis-server": "redis-server",
+    "setpriv": "util-linux",
+    "sysbench": "sysbench",
+}
+SYSTEM_FOLDERS = ("/usr/sbin", "/sbin")
+POSTGRESQL = Path("/usr/lib/postgresql")
+
+
+class MissingProgram(Exception):
+    """A program isn't installed; the message names its Debian package. Tests are skipped with it."""
+
+    def __init__(self, program: str) -> None:
+        package = PACKAGES.get(program, program)
+        super().__init__(f"{program} is not installed: apt-get install --no-install-recommends {package}")
+
+
+def find_program(program: str, folders: Iterable[str | Path] = ()) -> Path:
+    """The path of a program on PATH, in the system's folders, or in `folders`."""
+    search = os.pathsep.join([os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS, *map(str, folders)])
+    found = shutil.which(program, path=search)
+    if found is None:
+        raise MissingProgram(program)
+    return Path(found)
+
+
+def find_postgresql_program(program: str) -> Path:
+    """Debian keeps PostgreSQL's servers apart by version, off the PATH; the newest is taken."""
+    versions = sorted(POSTGRESQL.glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
+    return find_program(program, versions)
+
+
+def is_root() -> bool:
+    """Whether this process may do everything."""
+    return os.geteuid() == 0
