@@ -224,13 +224,15 @@ def _split_chains(words: NDArray[np.uint64], start: Index, length: Index) -> tup
     offsets = np.concatenate(([0], np.cumsum(length)))
     addresses = words[np.repeat(start - offsets[:-1], length) + np.arange(offsets[-1])]
     is_mark = addresses >= np.uint64(types.CONTEXT_MAX)
+    # A walk by frame pointers may end with a 0 where the outermost frame has no caller.
+    is_code = ~is_mark & (addresses != 0)
     position = np.arange(len(addresses))
     last_mark = np.maximum.accumulate(np.where(is_mark, position, -1)) if len(addresses) else position
     has_mark = last_mark >= np.repeat(offsets[:-1], length)
     context = np.where(has_mark, addresses[last_mark], 0) if len(addresses) else addresses
     return (
-        _pick(addresses, offsets, ~is_mark & (context == np.uint64(types.CONTEXT_KERNEL))),
-        _pick(addresses, offsets, ~is_mark & (context == np.uint64(types.CONTEXT_USER))),
+        _pick(addresses, offsets, is_code & (context == np.uint64(types.CONTEXT_KERNEL))),
+        _pick(addresses, offsets, is_code & (context == np.uint64(types.CONTEXT_USER))),
     )
 
 

@@ -14,13 +14,13 @@ is_usable() {
 
 find_python() {
     local candidate
-    for candidate in python3 /usr/bin/python3; do
+    for candidate in /usr/bin/python3 python3; do
         if is_usable "$candidate"; then
             echo "$candidate"
             return
         fi
     done
-    say "no Python 3.11 or later that can make virtual environments (python3 and /usr/bin/python3 were tried)."
+    say "no Python 3.11 or later that can make virtual environments (/usr/bin/python3 and python3 were tried)."
     say "install one: sudo apt-get install python3 python3-venv"
     return 1
 }

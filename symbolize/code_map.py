@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from lockflame.events import FileMapping
 from symbolize.address_space import ADDRESS_BITS, AddressSpace
 from symbolize.binaries import Binary, open_binary
+from symbolize.unwind import UNMAPPED, UnwindData
 
 SHIFT = np.uint64(ADDRESS_BITS)
 ADDRESS_MASK = np.uint64((1 << ADDRESS_BITS) - 1)
 KERNEL_BIT = np.uint64(1 << 63)
-UNMAPPED = 0
-"""The image of addresses that no executable mapping holds."""
 IMAGES_MOST = 1 << 15
 SPACES_MOST = 1 << 16
 
@@ -59,6 +58,7 @@ class CodeMap:
         self.images: list[Image] = [Image(Binary("", "", None, "no executable mapping at this address"), 0)]
         self._image_of_file: dict[object, int] = {}
         self._image_of_binary: dict[object, int] = {}
+        self._unwind_data: dict[int, UnwindData | None] = {}
 
     def find(self, space: NDArray[np.int32], address: NDArray[np.uint64]) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
         """The images (indices of `images`) of user addresses, and the addresses within those images."""
@@ -72,7 +72,16 @@ class CodeMap:
             for index in np.unique(row[unopened]).tolist():
                 self._open_row(index)
             image = self._row_images[row]
-        return image, (address + self._row_biases[row]) & ADDRESS_MASK
+        # What can't be a user address at all has no bits left for itself in a key.
+        within = np.where(address >> SHIFT, np.uint64(0), address + self._row_biases[row])
+        return image, within & ADDRESS_MASK
+
+    def unwind_data(self, image: int) -> UnwindData | None:
+        """The unwind data of an image; None where it isn't an ELF file that could be opened."""
+        if image not in self._unwind_data:
+            elf = self.images[image].binary.image
+            self._unwind_data[image] = UnwindData(elf) if elf is not None else None
+        return self._unwind_data[image]
 
     def keys(self, space: NDArray[np.int32], address: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """The code keys of user addresses."""

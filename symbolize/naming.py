@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from lockflame.profile import TRUNCATED_STACK, FrameKind
 from symbolize.binaries import open_debug_file
-from symbolize.code_map import ADDRESS_MASK, KERNEL_BIT, SHIFT, UNMAPPED, CodeMap, Image
+from symbolize.code_map import ADDRESS_MASK, KERNEL_BIT, SHIFT, CodeMap, Image
 from symbolize.demangle import demangle
 from symbolize.elf import ElfImage
 from symbolize.kernel import KERNEL, KernelSymbols, read_kallsyms
 from symbolize.perf_map import PerfMap, read_perf_map
 from symbolize.symbols import Symbol, SymbolTable
+from symbolize.unwind import UNMAPPED
 
 MARKER_KEY = np.uint64(ADDRESS_MASK)
 """The code key of the `[truncated stack]` frame: the last address of no image."""
@@ -79,8 +80,13 @@ class Namer:
             symbol = table.find(address)
             if symbol:
                 return _named(symbol, index)
-        reason = "no symbol at this address"
-        return Name(_module_offset(image, address), "", FrameKind.USER, index, reason=reason)
+        data = self._code_map.unwind_data(index)
+        start = int(data.function_starts(np.array([address], dtype=np.uint64))[0][0]) if data else 0
+        if start:
+            # All samples in one function fall into one frame, though nobody knows what it is called.
+            function = f"{os.path.basename(image.binary.path)}+0x{start:x}"
+            return Name(function, "", FrameKind.USER, index, reason="no symbol for this function")
+        return Name(_module_offset(image, address), "", FrameKind.USER, index, reason="no symbol at this address")
 
     def _tables(self, index: int, image: Image) -> list[SymbolTable]:
         if index not in self._symbols:

@@ -27,6 +27,7 @@ from symbolize import ragged
 from symbolize.address_space import CommTimeline, replay
 from symbolize.code_map import CodeMap, Image
 from symbolize.naming import MARKER_KEY, Name, Namer
+from symbolize.unwind import RuleCache
 from symbolize.user_stacks import UserStacks, complete_stacks
 
 
@@ -39,10 +40,10 @@ def symbolize(recording: Recording, info: RecordingInfo, ns_per_period: float = 
     samples = recording.samples
     spaces = replay(recording.snapshots, recording.events, samples.pid, samples.time_ns)
     code_map = CodeMap(spaces.spaces)
-    user = complete_stacks(samples, spaces.of_sample, code_map)
+    namer = Namer(code_map)
+    user = complete_stacks(samples, spaces.of_sample, code_map, RuleCache(code_map.unwind_data), namer)
     offsets, keys = _whole_stacks(samples, user)
     distinct, frames = np.unique(keys, return_inverse=True)
-    namer = Namer(code_map)
     names = namer.names(distinct)
     representatives, stack_of_sample = ragged.distinct_rows(offsets, frames.astype(np.int32))
     threads, thread_of_sample = _threads(samples, CommTimeline(recording.snapshots, recording.events))

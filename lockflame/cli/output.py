@@ -6,12 +6,14 @@ import os
 import stat
 import tempfile
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from lockflame.errors import LockflameError, reason_of
-from lockflame.profile import Profile
+
+if TYPE_CHECKING:  # the real one brings numpy along, which `record` can do without until it has recorded
+    from lockflame.profile import Profile
 
 SUFFIXES = (".pb.gz", ".svg", ".folded")
 

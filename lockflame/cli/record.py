@@ -13,9 +13,7 @@ from dataclasses import dataclass
 import click
 
 from lockflame.cli.output import SUFFIXES, Output, OutputType, check_writable, write_profile
-from lockflame.cli.profiling import profile_of
 from lockflame.cli.progress import Progress, recording_progress
-from lockflame.cli.summary import print_summary
 from lockflame.errors import LockflameError
 from sampler import launch, procfs
 from sampler.launch import Child
@@ -24,7 +22,7 @@ from sampler.signals import StopSignals, stop_signals
 
 DEFAULT_DURATION_S = 10.0
 DEFAULT_FREQUENCY_HZ = 99
-DEFAULT_STACK_BYTES = 16384
+DEFAULT_STACK_BYTES = 32768
 STACK_BYTES_MOST = 65528
 CHILD_POLL_S = 0.05
 
@@ -90,6 +88,10 @@ def record_command(
         with recording_progress(duration) as progress:
             raw = _record(target, frequency, DEFAULT_STACK_BYTES, duration, stop, progress)
             progress.step("naming frames")
+            # Only now: numpy and all that computes would take memory and time from the recording.
+            from lockflame.cli.profiling import profile_of
+            from lockflame.cli.summary import print_summary
+
             try:
                 profile = profile_of(raw, target.pid, target.command_line)
             finally:

@@ -36,6 +36,8 @@ def step_without_rules(samples: SampleColumns, frames: LiveFrames, follows_call:
     is_beyond = ~found & (frame_pointer >= sp) & (frame_pointer - sp < 1 << 20)
     is_beyond &= (pointer_status == StackEnd.OUT_OF_STACK) | (pc_status == StackEnd.OUT_OF_STACK)
     status[is_beyond] = StackEnd.OUT_OF_STACK
+    # 0 marks the outermost frame (psABI, 3.4.1), which is all that the dynamic linker's `_start` has.
+    status[(frame_pointer == 0) & ~frames.is_exact] = StackEnd.COMPLETE
     kept = frames.kept.copy()
     kept[:, _RBP] = caller_pointer
     kept[:, SP] = frame_pointer + 16

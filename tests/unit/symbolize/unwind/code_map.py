@@ -1,4 +1,4 @@
-"""A `CodeMap` for tests: the mappings of processes as they are given, space = pid."""
+"""A `CodeMap` for tests: the mappings of processes as they are given."""
 
 from __future__ import annotations
 
@@ -17,12 +17,23 @@ class MappedCode:
     def __init__(self, mappings: dict[int, list[FileMapping]]) -> None:
         self.paths: list[str] = [""]
         self.images: list[ElfImage | None] = [None]
-        rows = sorted(self._row(pid, mapping) for pid, each in mappings.items() for mapping in each)
+        self._pids = np.array(sorted(mappings), np.int64)
+        rows = sorted(
+            self._row(space, mapping)
+            for space, pid in enumerate(sorted(mappings))
+            for mapping in mappings[pid]
+            if mapping.end < 1 << 47  # not the vsyscall page
+        )
         self._starts = np.array([row[0] for row in rows], np.uint64)
         self._ends = np.array([row[1] for row in rows], np.uint64)
         self._images = np.array([row[2] for row in rows], np.int32)
         self._biases = np.array([row[3] for row in rows], np.uint64)
+        self._file_biases = np.array([row[4] for row in rows], np.uint64)
         self._data: dict[int, UnwindData | None] = {}
+
+    def spaces(self, pids: list[int]) -> np.ndarray:
+        """The numbers of the address spaces of processes."""
+        return np.searchsorted(self._pids, pids).astype(np.int32)
 
     def cache(self) -> RuleCache:
         return RuleCache(self.unwind_data)
@@ -40,11 +51,18 @@ class MappedCode:
         image = np.where(found, self._images[row], UNMAPPED).astype(np.int32)
         return image, address - self._biases[row]
 
-    def _row(self, pid: int, mapping: FileMapping) -> tuple[int, int, int, int]:
+    def file_offsets(self, space: int, addresses: np.ndarray) -> np.ndarray:
+        """The places in their files of addresses of one space; those in no mapping stay as they are."""
+        keys = (np.uint64(space) << np.uint64(48)) | addresses
+        row = np.searchsorted(self._starts, keys, side="right") - 1
+        return np.where(keys < self._ends[row], addresses - self._file_biases[row], addresses)
+
+    def _row(self, space: int, mapping: FileMapping) -> tuple[int, int, int, int, int]:
         image = self._image(mapping.path)
         elf = self.images[image]
         bias = (mapping.start - elf.segment_address(mapping.file_offset)) % (1 << 64) if elf else 0
-        return (pid << 48) + mapping.start, (pid << 48) + mapping.end, image, bias
+        in_file = (mapping.start - mapping.file_offset) % (1 << 64)
+        return (space << 48) + mapping.start, (space << 48) + mapping.end, image, bias, in_file
 
     def _image(self, path: str) -> int:
         if path in self.paths:
