@@ -16,8 +16,9 @@ class LockflameError(Exception):
         self.what_to_do = what_to_do
 
     def __str__(self) -> str:
-        sentences = [part.strip().rstrip(".") + "." for part in (self.what, self.why, self.what_to_do) if part.strip()]
-        return " ".join(" ".join(sentences).split())
+        parts = [" ".join(part.split()).rstrip(".") for part in (self.what, self.why, self.what_to_do)]
+        what, *rest = [part for part in parts if part]
+        return " ".join([f"{what}.", *(f"{part[0].upper()}{part[1:]}." for part in rest)])
 
 
 def reason_of(error: OSError) -> str:

@@ -151,6 +151,8 @@ def read(path: str) -> Profile:
 def decode(content: bytes, name: str) -> Profile:
     """The profile in the content of a `.pb.gz` file called `name`. Raises `LockflameError`."""
     message = Message()
+    if not content:
+        raise LockflameError(f"cannot read {name}", "it is empty", "give a file that lockflame record has written")
     try:
         message.ParseFromString(_decompress(content, name))
         return _Decoder(message).profile()

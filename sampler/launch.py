@@ -14,13 +14,14 @@ from lockflame.errors import LockflameError
 class Child:
     """A started command. It runs once `go` was called."""
 
+    name: str
     pid: int
     go_pipe: int
     error_pipe: int
     status: int | None = None
     """The wait status, once it has ended."""
 
-    def go(self, name: str) -> None:
+    def go(self) -> None:
         """Lets the command run. Raises `LockflameError` when it can't be executed."""
         os.write(self.go_pipe, b"g")
         os.close(self.go_pipe)
@@ -30,7 +31,7 @@ class Child:
         if failure:
             self.wait()
             raise LockflameError(
-                f"cannot run {name}", os.strerror(int(failure)), "check the command's name and its permissions"
+                f"cannot run {self.name}", os.strerror(int(failure)), "check the command's name and its permissions"
             )
 
     def has_ended(self) -> bool:
@@ -78,7 +79,7 @@ def start(command: tuple[str, ...]) -> Child:
         _become(command, go_read, error_write, limits)
     os.close(go_read)
     os.close(error_write)
-    return Child(pid, go_write, error_read)
+    return Child(command[0], pid, go_write, error_read)
 
 
 def _become(command: tuple[str, ...], go_pipe: int, error_pipe: int, limits: tuple[int, int]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from elftools.common.exceptions import ELFError
-from elftools.construct.lib.container import Container
+from elftools.common.utils import struct_parse
 from elftools.elf.elffile import ELFFile
 
 PF_X = 1
@@ -62,7 +62,7 @@ class ElfImage:
                 raise ElfProblem("not a 64-bit little-endian ELF file")
             self.is_position_independent = elf["e_type"] == "ET_DYN"
             self.segments = tuple(_segments(elf))
-            self.sections = {section.name: section for section in _sections(elf)}
+            self.sections = {section.name: section for section in _sections(elf, self._data)}
         except (ELFError, ValueError, OverflowError, UnicodeError, AttributeError, KeyError, TypeError, IndexError) as error:
             # pyelftools lets the errors of its parts through when a header holds nonsense.
             raise ElfProblem(f"damaged ELF headers ({error or type(error).__name__})") from error
@@ -113,29 +113,38 @@ class ElfImage:
 
 def _segments(elf: ELFFile) -> list[Segment]:
     found: list[Segment] = []
-    for segment in elf.iter_segments("PT_LOAD"):
-        header = cast(Any, segment.header)
-        found.append(
-            Segment(header.p_offset, header.p_vaddr, header.p_filesz, executable=bool(header.p_flags & PF_X))
-        )
+    for index in range(elf.num_segments()):
+        header = _header(elf, elf.structs.Elf_Phdr, elf["e_phoff"] + index * elf["e_phentsize"])
+        if header["p_type"] == "PT_LOAD":
+            is_executable = bool(header["p_flags"] & PF_X)
+            found.append(Segment(header["p_offset"], header["p_vaddr"], header["p_filesz"], is_executable))
     return found
 
 
-def _sections(elf: ELFFile) -> list[Section]:
-    found: list[Section] = []
-    for index, section in enumerate(elf.iter_sections()):
-        header = cast(Container, section.header)
-        size = 0 if section["sh_type"] == "SHT_NOBITS" else header["sh_size"]
-        found.append(
-            Section(
-                section.name,
-                index,
-                header["sh_addr"],
-                header["sh_offset"],
-                size,
-                header["sh_entsize"],
-                header["sh_link"],
-                bool(header["sh_flags"] & SHF_EXECINSTR),
-            )
+def _sections(elf: ELFFile, data: memoryview) -> list[Section]:
+    # Not by iter_sections(), which reads whole hash tables on its way.
+    headers = [
+        _header(elf, elf.structs.Elf_Shdr, elf["e_shoff"] + index * elf["e_shentsize"])
+        for index in range(elf.num_sections())
+    ]
+    if not headers:
+        return []
+    strings = headers[elf.get_shstrndx()]
+    names = bytes(data[strings["sh_offset"] : strings["sh_offset"] + strings["sh_size"]])
+    return [
+        Section(
+            name=os.fsdecode(names[header["sh_name"] :].split(b"\0", 1)[0]),
+            index=index,
+            elf_address=header["sh_addr"],
+            file_offset=header["sh_offset"],
+            size=0 if header["sh_type"] == "SHT_NOBITS" else header["sh_size"],
+            entry_size=header["sh_entsize"],
+            link=header["sh_link"],
+            is_executable=bool(header["sh_flags"] & SHF_EXECINSTR),
         )
-    return found
+        for index, header in enumerate(headers)
+    ]
+
+
+def _header(elf: ELFFile, structure: Any, file_offset: int) -> dict[str, Any]:
+    return cast("dict[str, Any]", struct_parse(structure, elf.stream, file_offset))

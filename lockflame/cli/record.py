@@ -122,9 +122,9 @@ def _running(pid: int) -> Target:
     if status is None:
         raise LockflameError(what, "there is no such process", "check the PID with: ps -e")
     if status.is_kernel_thread:
-        raise LockflameError(what, f"{status.comm} is a kernel thread", "give the PID of a program")
+        raise LockflameError(what, f"it is a kernel thread ({status.comm})", "give the PID of a program")
     if status.state in "ZX":
-        raise LockflameError(what, f"{status.comm} has ended", "check the PID with: ps -e")
+        raise LockflameError(what, f"it has ended ({status.comm} is a zombie)", "check the PID with: ps -e")
     return Target(pid, status.comm, procfs.command_line(pid))
 
 
@@ -144,7 +144,7 @@ def _record(
     try:
         recorder.start()
         if child is not None:
-            child.go(target.name)
+            child.go()
         recorder.run(duration, stop, _SignalPolicy(child), progress.on_tick)
         return recorder.finish()
     finally:

@@ -29,7 +29,7 @@ def print_summary(profile: Profile, name: str, paths: list[str]) -> None:
             print(f"{row.self_ns / total_ns:7.1%} {row.total_ns / total_ns:7.1%}  {printable(row.name)}", file=sys.stderr)
         print(file=sys.stderr)
     elif not info.samples:
-        print("lockflame: the process used no CPU time while it was recorded", file=sys.stderr)
+        print("lockflame: the process used too little CPU time to be sampled", file=sys.stderr)
     for path in paths:
         print(f"lockflame: wrote {path}", file=sys.stderr)
 
