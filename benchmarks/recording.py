@@ -89,6 +89,6 @@ def figures_of(ours: Sequence[Round], peers: Sequence[Round]) -> list[Figure]:
 
 def remarks_on(ours: Sequence[Round]) -> list[str]:
     """What makes a figure less than exact."""
-    if not all(one.usage.said_recorded for one in ours):
-        return ["lockflame did not say when its recording ended: start and attaching count towards the files"]
+    if not all(one.usage.end_seen for one in ours):
+        return ["the end of a recording of ours was not seen: start and attaching count towards the files"]
     return []

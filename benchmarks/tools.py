@@ -19,12 +19,16 @@ from tests.support.paths import REPO
 from tests.support.process import kill_group
 
 POLL_SECONDS = 0.05
+FINE_POLL_SECONDS = 0.005
 CPUCLOCK_SCHED = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A recording tool: its command line, and the line on its stderr that says that the recording has ended."""
+    """A recording tool: its command line, and the line on its stderr that says that the recording has ended.
+
+    A recording has also ended when the tool closes its perf events, which is how ours is seen.
+    """
 
     name: str
     command: Sequence[str]
@@ -37,7 +41,7 @@ class Usage:
 
     start: float
     recorded: float
-    said_recorded: bool
+    end_seen: bool
     cpu_recording: float
     cpu_total: float
     peak_recording: float
@@ -93,7 +97,7 @@ def _usage(watch: _Watch, start: float, end: float, used: resource.struct_rusage
     return Usage(
         start=start,
         recorded=watch.recorded,
-        said_recorded=watch.said_recorded,
+        end_seen=watch.end_seen,
         cpu_recording=watch.cpu,
         cpu_total=used.ru_utime + used.ru_stime,
         peak_recording=watch.peak_mb,
@@ -105,21 +109,22 @@ def _usage(watch: _Watch, start: float, end: float, used: resource.struct_rusage
 class _Watch:
     """Looks at a process and its children again and again until its recording ends, then only waits.
 
-    Where the tool doesn't say that its recording has ended, `fallback_end` is taken for it.
+    `earliest_end` is when a tool that starts at once would be done; it stands for the end where none is seen.
     """
 
     def __init__(
-        self, process: subprocess.Popen[str], recorded_line: str, fallback_end: float, on_recorded: Callable[[], None]
+        self, process: subprocess.Popen[str], recorded_line: str, earliest_end: float, on_recorded: Callable[[], None]
     ) -> None:
         self._process = process
         self._recorded_line = recorded_line
-        self._fallback_end = fallback_end
+        self._earliest_end = earliest_end
         self._on_recorded = on_recorded
         self._said = threading.Event()
         self._said_at = 0.0
+        self._most_events = 0
         self.stderr: list[str] = []
-        self.recorded = fallback_end
-        self.said_recorded = False
+        self.recorded = earliest_end
+        self.end_seen = False
         self.cpu = 0.0
         self.peak_mb = 0.0
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -127,12 +132,11 @@ class _Watch:
 
     def follow(self) -> None:
         """Return when the process has ended; it is left for its parent to wait for."""
-        while not self._said.wait(POLL_SECONDS) and not _has_ended(self._process.pid):
-            if time.monotonic() <= self._fallback_end:
+        while not self._is_over() and not _has_ended(self._process.pid):
+            if time.monotonic() <= self._earliest_end:
                 self._look()
-        if self._said.is_set():
+        if self.end_seen:
             self._look()
-            self.said_recorded, self.recorded = True, self._said_at
         self._on_recorded()
         _wait_for_end(self._process.pid)
 
@@ -143,6 +147,18 @@ class _Watch:
         self._reader.join(10)
         if self._process.stderr is not None:
             self._process.stderr.close()
+
+    def _is_over(self) -> bool:
+        near_end = time.monotonic() > self._earliest_end
+        if self._said.wait(POLL_SECONDS if not near_end else FINE_POLL_SECONDS):
+            self.end_seen, self.recorded = True, self._said_at
+            return True
+        events = _open_perf_events(self._process.pid)
+        if near_end and events < self._most_events:
+            self.end_seen, self.recorded = True, time.monotonic()
+            return True
+        self._most_events = max(self._most_events, events)
+        return False
 
     def _look(self) -> None:
         cpu, peak_mb = _used_by_tree(self._process.pid)
@@ -160,6 +176,14 @@ class _Watch:
 
 def _has_ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _open_perf_events(pid: int) -> int:
+    count = 0
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            count += os.readlink(entry.path) == "anon_inode:[perf_event]"
+    return count
 
 
 def _wait_for_end(pid: int) -> None:

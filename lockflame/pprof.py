@@ -110,10 +110,10 @@ def _encode_samples(message: Message, profile: Profile, strings: _Strings) -> No
     pid_key, tid_key, thread_key = strings["pid"], strings["tid"], strings["thread"]
     stacks = [(profile.stacks[index] + 1).tolist() for index in range(len(profile.stacks))]
     comms = [strings[thread.comm] for thread in profile.threads]
-    samples = profile.samples
-    for stack, thread, values in zip(
-        samples.stack.tolist(), samples.thread.tolist(), samples.values.tolist(), strict=True
-    ):
+    stack_rows: list[int] = profile.samples.stack.tolist()
+    thread_rows: list[int] = profile.samples.thread.tolist()
+    value_rows: list[list[int]] = profile.samples.values.tolist()
+    for stack, thread, values in zip(stack_rows, thread_rows, value_rows, strict=True):
         sample = message.sample.add(location_id=stacks[stack], value=values)
         sample.label.add(key=pid_key, num=profile.threads[thread].pid)
         sample.label.add(key=tid_key, num=profile.threads[thread].tid)
@@ -178,7 +178,9 @@ def _decompress(content: bytes, name: str) -> bytes:
                 total += len(piece)
                 if total > BYTES_MOST:
                     raise LockflameError(
-                        f"cannot read {name}", f"it unpacks to more than {BYTES_MOST >> 30} GiB", "check where it is from"
+                        f"cannot read {name}",
+                        f"it unpacks to more than {BYTES_MOST >> 30} GiB",
+                        "check where it is from",
                     )
         return b"".join(pieces)
     except EOFError as error:
@@ -202,7 +204,9 @@ class _Decoder:
         message = self._message
         if not message.sample_type:
             raise _Invalid("it has no sample types")
-        sample_types = tuple(SampleType(self._text(entry.type), self._text(entry.unit)) for entry in message.sample_type)
+        sample_types = tuple(
+            SampleType(self._text(entry.type), self._text(entry.unit)) for entry in message.sample_type
+        )
         mapping_of_id = _index_by_id("mapping", [mapping.id for mapping in message.mapping])
         function_of_id = _index_by_id("function", [function.id for function in message.function])
         location_of_id = _index_by_id("location", [location.id for location in message.location])
@@ -263,9 +267,7 @@ class _Decoder:
             )
         return tuple(locations)
 
-    def _samples(
-        self, location_of_id: dict[int, int], types: int
-    ) -> tuple[Stacks, SampleColumns, tuple[Thread, ...]]:
+    def _samples(self, location_of_id: dict[int, int], types: int) -> tuple[Stacks, SampleColumns, tuple[Thread, ...]]:
         stacks: dict[tuple[int, ...], int] = {}
         threads: dict[Thread, int] = {}
         rows: list[tuple[int, int]] = []

@@ -209,7 +209,9 @@ def close_events(events: Iterable[OpenEvent]) -> None:
         os.close(event.descriptor)
 
 
-def _open_thread(events: list[OpenEvent], attr: PerfEventAttr, tid: int, rings: list[RingBuffer], is_late: bool) -> None:
+def _open_thread(
+    events: list[OpenEvent], attr: PerfEventAttr, tid: int, rings: list[RingBuffer], is_late: bool
+) -> None:
     for ring in rings:
         try:
             descriptor = perf_event.open_event(attr, tid, ring.cpu)

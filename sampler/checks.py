@@ -70,7 +70,9 @@ def _buffers_check() -> Check:
         ring.close()
     detail = f"{size >> 10} KiB for each of {len(rings)} CPUs"
     if size < wanted:
-        return Check("buffers", State.LIMITED, detail, "ulimit -l unlimited, or: sysctl kernel.perf_event_mlock_kb=2048")
+        return Check(
+            "buffers", State.LIMITED, detail, "ulimit -l unlimited, or: sysctl kernel.perf_event_mlock_kb=2048"
+        )
     return Check("buffers", State.OK, detail)
 
 
@@ -99,9 +101,7 @@ def _headers_check() -> Check:
     for folder in candidates:
         if folder.is_dir():
             return Check("kernel headers", State.OK, str(folder))
-    return Check(
-        "kernel headers", State.MISSING, "needed for lock probes only", "apt-get install linux-headers-amd64"
-    )
+    return Check("kernel headers", State.MISSING, "needed for lock probes only", "apt-get install linux-headers-amd64")
 
 
 def _tracefs_check() -> Check:
@@ -123,6 +123,7 @@ def _kprobes_check() -> Check:
     except OSError as error:
         return Check("kprobes", State.LIMITED, reason_of(error), "run as root")
     if not (TRACEFS / "events").is_dir():
-        return Check("kprobes", State.LIMITED, "not known: tracefs is not mounted", f"mount -t tracefs tracefs {TRACEFS}")
+        return Check(
+            "kprobes", State.LIMITED, "not known: tracefs is not mounted", f"mount -t tracefs tracefs {TRACEFS}"
+        )
     return Check("kprobes", State.LIMITED, "the kernel has none (CONFIG_KPROBES); lock probes use tracepoints")
-

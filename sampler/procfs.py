@@ -77,7 +77,7 @@ def _children(pid: int) -> list[int]:
     for tid in threads(pid):
         content = _read(f"/proc/{pid}/task/{tid}/children")
         if content is None:
-            if not os.path.exists("/proc/self/task/%d/children" % os.getpid()):
+            if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
                 return _children_by_parent(pid)  # a kernel without CONFIG_PROC_CHILDREN
             continue
         found.extend(int(word) for word in content.split())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 
@@ -22,16 +22,14 @@ class StopSignals:
 
     def take(self) -> list[int]:
         """Returns what came since the last call."""
-        try:
+        with suppress(BlockingIOError):
             os.read(self.descriptor, 4096)
-        except BlockingIOError:
-            pass
         received, self._received = self._received, []
         return received
 
 
 @contextmanager
-def stop_signals() -> Iterator[StopSignals]:
+def stop_signals() -> Generator[StopSignals]:
     """Collects SIGINT, SIGTERM and SIGHUP instead of letting them end the program."""
     read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     stop = StopSignals(read_end)

@@ -133,8 +133,9 @@ def _apply(event: Event, histories: defaultdict[int, _History]) -> None:
 
 
 def _compact(spaces: list[AddressSpace], of_sample: NDArray[np.int32]) -> SampledSpaces:
-    used, of_sample = np.unique(of_sample, return_inverse=True)
-    return SampledSpaces(tuple(spaces[index] for index in used), of_sample.astype(np.int32))
+    distinct, index = np.unique(of_sample, return_inverse=True)
+    used: list[int] = distinct.tolist()
+    return SampledSpaces(tuple(spaces[number] for number in used), index.astype(np.int32))
 
 
 def _rows_by_value(values: NDArray[np.int32]) -> dict[int, NDArray[np.int64]]:

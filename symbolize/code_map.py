@@ -60,7 +60,9 @@ class CodeMap:
         self._image_of_binary: dict[object, int] = {}
         self._unwind_data: dict[int, UnwindData | None] = {}
 
-    def find(self, space: NDArray[np.int32], address: NDArray[np.uint64]) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
+    def find(
+        self, space: NDArray[np.int32], address: NDArray[np.uint64]
+    ) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
         """The images (indices of `images`) of user addresses, and the addresses within those images."""
         key = (space.astype(np.uint64) << SHIFT) | (address & ADDRESS_MASK)
         row = np.searchsorted(self._row_starts, key, side="right") - 1

@@ -9,7 +9,7 @@ import io
 import mmap
 import os
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from elftools.common.exceptions import ELFError
 from elftools.common.utils import struct_parse
@@ -57,13 +57,22 @@ class ElfImage:
         if bytes(self._data[:4]) != b"\x7fELF":
             raise ElfProblem("not an ELF file")
         try:
-            elf = ELFFile(io.BytesIO(data) if isinstance(data, bytes) else data)
+            elf = ELFFile(cast("IO[bytes]", io.BytesIO(data) if isinstance(data, bytes) else data))
             if elf.elfclass != 64 or not elf.little_endian:
                 raise ElfProblem("not a 64-bit little-endian ELF file")
             self.is_position_independent = elf["e_type"] == "ET_DYN"
             self.segments = tuple(_segments(elf))
             self.sections = {section.name: section for section in _sections(elf, self._data)}
-        except (ELFError, ValueError, OverflowError, UnicodeError, AttributeError, KeyError, TypeError, IndexError) as error:
+        except (
+            ELFError,
+            ValueError,
+            OverflowError,
+            UnicodeError,
+            AttributeError,
+            KeyError,
+            TypeError,
+            IndexError,
+        ) as error:
             # pyelftools lets the errors of its parts through when a header holds nonsense.
             raise ElfProblem(f"damaged ELF headers ({error or type(error).__name__})") from error
         self.build_id = self._read_build_id()

@@ -67,7 +67,9 @@ def parse_kallsyms(content: bytes) -> KernelSymbols:
     return KernelSymbols(addresses[order], begins[order], content)
 
 
-def _hex_numbers(characters: NDArray[np.uint8], begins: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+def _hex_numbers(
+    characters: NDArray[np.uint8], begins: NDArray[np.int64]
+) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
     """The 16 hex digits at each place as a number, and whether they are 16 hex digits."""
     digit = np.full(256, 255, dtype=np.uint8)
     for value, character in enumerate(b"0123456789abcdef"):

@@ -18,10 +18,11 @@ def offsets_of(lengths: NDArray[Any]) -> Offsets:
     return offsets
 
 
-def positions(starts: NDArray[Any], lengths: NDArray[Any]) -> NDArray[np.int64]:
+def positions(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """`starts[0], starts[0] + 1, …` for each list, one after the other."""
     offsets = offsets_of(lengths)
-    return np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+    shift: NDArray[np.int64] = starts - offsets[:-1]
+    return np.repeat(shift, lengths) + np.arange(int(offsets[-1]), dtype=np.int64)
 
 
 def join(parts: Sequence[tuple[Offsets, NDArray[np.uint64]]]) -> tuple[Offsets, NDArray[np.uint64]]:

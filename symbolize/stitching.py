@@ -43,7 +43,7 @@ def first_beyond(unwound: list[int], kernel: list[int]) -> int:
     The chains must share a frame besides the leaf: without one, the kernel's chain may have gone
     astray from the very start (a leaf without frame pointer).
     """
-    place = {}
+    place: dict[int, list[int]] = {}
     for at, address in enumerate(unwound):
         place.setdefault(address, []).append(at)
     last_shared, last_place = 0, 0

@@ -166,4 +166,4 @@ def _unresolved(offsets: ragged.Offsets, frames: NDArray[np.int64], names: list[
 
 def _notes(namer: Namer) -> Iterable[str]:
     if namer.perf_map_lines_skipped:
-        yield f"{namer.perf_map_lines_skipped} lines of perf maps (/tmp/perf-PID.map) could not be read and were skipped."
+        yield f"{namer.perf_map_lines_skipped} lines of perf maps (/tmp/perf-PID.map) were skipped: not readable."

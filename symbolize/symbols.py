@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from symbolize.elf import ElfImage
 
 # Elf64_Sym (System V ABI, gABI "Symbol Table").
-_SYMBOL = np.dtype([("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")])
+_SYMBOL = np.dtype(
+    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
+)
 _NOTYPE, _FUNC, _GNU_IFUNC = 0, 2, 10
 _GLOBAL, _WEAK = 1, 2
 _SHN_UNDEF, _SHN_LORESERVE = 0, 0xFF00
 _NAME_BYTES_MOST = 1 << 16
 # How far to look back for a symbol that encloses an address which the nearest one doesn't reach.
 _ENCLOSING_SEARCH = 16
+_ALIASES_MOST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +41,15 @@ class SymbolTable:
         rows = np.concatenate([rows for rows, _ in tables])
         source = np.concatenate([np.full(len(rows), index, dtype=np.uint8) for index, (rows, _) in enumerate(tables)])
         order = np.lexsort((rows["size"], rows["value"]))
-        self._rows = rows[order]
+        rows = rows[order]
         self._source = source[order]
-        self._starts = np.ascontiguousarray(self._rows["value"])
-        self._ends = self._find_ends(image)
+        self._info: NDArray[np.uint8] = rows["info"].copy()
+        self._name_offsets: NDArray[np.uint32] = rows["name"].copy()
+        self._starts: NDArray[np.uint64] = rows["value"].copy()
+        self._ends = _find_ends(image, self._starts, rows["size"])
 
     def __len__(self) -> int:
         return len(self._starts)
-
-    def _find_ends(self, image: ElfImage) -> NDArray[np.uint64]:
-        """A symbol without a size (hand-written assembly) reaches to the next one or its section's end."""
-        starts, sizes = self._starts, self._rows["size"]
-        distinct = np.unique(starts)
-        following = np.append(distinct, np.uint64(2**64 - 1))[np.searchsorted(distinct, starts, side="right")]
-        section_ends = np.array(
-            sorted(section.elf_address + section.size for section in image.sections.values() if section.elf_address),
-            dtype=np.uint64,
-        )
-        section_ends = np.append(section_ends, np.uint64(2**64 - 1))
-        section_end = section_ends[np.searchsorted(section_ends[:-1], starts, side="right")]
-        return np.where(sizes > 0, starts + sizes, np.minimum(following, section_end))
 
     def find(self, address: int) -> Symbol | None:
         """The innermost symbol that covers an address as linked."""
@@ -69,24 +61,24 @@ class SymbolTable:
 
     def _best_alias(self, index: int) -> Symbol | None:
         """Of several names for one address, the one that a reader knows best."""
-        start = self._starts[index]
+        start = np.uint64(self._starts[index])
         first = int(np.searchsorted(self._starts, start, side="left"))
         last = int(np.searchsorted(self._starts, start, side="right"))
-        names = [(self._preference(alias), self._name(alias), alias) for alias in range(first, last)]
-        named = [(preference, name, alias) for preference, name, alias in names if name]
-        if not named:
+        aliases = range(first, min(last, first + _ALIASES_MOST))
+        candidates = [(self._preference(alias), name) for alias in aliases if (name := self._name(alias))]
+        if not candidates:
             return None
-        _, name, _ = min(named, key=lambda row: (row[0], len(row[1]) - len(row[1].lstrip("_")), len(row[1]), row[1]))
+        _, name = min(candidates, key=lambda row: (row[0], _underscores(row[1]), len(row[1]), row[1]))
         return Symbol(int(start), int(self._ends[index]), name)
 
     def _preference(self, index: int) -> tuple[bool, int]:
-        info = int(self._rows["info"][index])
+        info = int(self._info[index])
         binding = {_GLOBAL: 0, _WEAK: 1}.get(info >> 4, 2)
         return info & 15 == _NOTYPE, binding
 
     def _name(self, index: int) -> str:
-        strings = self._strings[self._source[index]]
-        at = int(self._rows["name"][index])
+        strings = self._strings[int(self._source[index])]
+        at = int(self._name_offsets[index])
         field = bytes(strings[at : at + _NAME_BYTES_MOST])
         return os.fsdecode(field.split(b"\0", 1)[0])
 
@@ -111,3 +103,18 @@ def _in_code(image: ElfImage, addresses: NDArray[np.uint64]) -> NDArray[np.bool_
         if section.is_executable:
             inside |= (addresses >= section.elf_address) & (addresses < section.elf_address + section.size)
     return inside
+
+
+def _find_ends(image: ElfImage, starts: NDArray[np.uint64], sizes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A symbol without a size (hand-written assembly) reaches to the next one or its section's end."""
+    distinct = np.unique(starts)
+    following = np.append(distinct, np.uint64(2**64 - 1))[np.searchsorted(distinct, starts, side="right")]
+    sections = [section.elf_address + section.size for section in image.sections.values() if section.elf_address]
+    section_ends = np.array([*sorted(sections), 2**64 - 1], dtype=np.uint64)
+    section_end = section_ends[np.searchsorted(section_ends[:-1], starts, side="right")]
+    return np.where(sizes > 0, starts + sizes, np.minimum(following, section_end))
+
+
+def _underscores(name: str) -> int:
+    """How many stand in front: internal names of a library's functions have more."""
+    return len(name) - len(name.lstrip("_"))

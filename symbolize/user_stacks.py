@@ -100,5 +100,3 @@ def _add_learned_roots(stacks: UserStacks, is_unwound: NDArray[np.bool_]) -> Use
     added[open_rows[is_known]] = 1
     offsets, keys = ragged.join([(stacks.offsets, stacks.keys), (ragged.offsets_of(added), roots[at[is_known]])])
     return UserStacks(offsets, keys, stacks.is_whole | (added == 1))
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -86,6 +87,8 @@ def leaves_nothing_open(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     new_children = _settled(lambda: _children() - children)
     new_files = _settled(lambda: _open_files() - files)
+    for child in new_children:
+        os.kill(child, signal.SIGKILL)  # or it would hold up whoever waits for the end of our output
     assert not new_children, f"processes left behind: {sorted(new_children)}"
     assert not new_files, f"files left open: {sorted(new_files)}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
@@ -18,17 +18,23 @@ class Progress:
 
 
 @contextmanager
-def recording_progress(duration_s: float | None) -> Iterator[Progress]:
+def recording_progress(duration_s: float | None) -> Generator[Progress]:
     """Shows a bar with the samples so far while recording, then the step that is under way."""
     if not sys.stderr.isatty():
         yield Progress(None, lambda _: None)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
 
     from sampler.spool import SampleCounter
 
-    columns = (TextColumn("[bold]{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[taken]}"))
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[taken]}"),
+    )
     # Drawn at the recorder's ticks: a thread of its own would take CPU from the target.
     with Bar(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
         task = bar.add_task("recording", total=duration_s, taken="")

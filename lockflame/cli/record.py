@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -104,7 +104,7 @@ def record_command(
 
 
 @contextmanager
-def _target(pid: int | None, command: tuple[str, ...]) -> Iterator[Target]:
+def _target(pid: int | None, command: tuple[str, ...]) -> Generator[Target]:
     """The process to profile; a command is started, stopped before its first instruction."""
     if pid is not None:
         yield _running(pid)

@@ -26,7 +26,9 @@ def print_summary(profile: Profile, name: str, paths: list[str]) -> None:
         print(f"\n{'self':>7} {'total':>7}  function", file=sys.stderr)
         total_ns = max(1, sum_ns(profile))
         for row in rows:
-            print(f"{row.self_ns / total_ns:7.1%} {row.total_ns / total_ns:7.1%}  {printable(row.name)}", file=sys.stderr)
+            print(
+                f"{row.self_ns / total_ns:7.1%} {row.total_ns / total_ns:7.1%}  {printable(row.name)}", file=sys.stderr
+            )
         print(file=sys.stderr)
     elif not info.samples:
         print("lockflame: the process used too little CPU time to be sampled", file=sys.stderr)

@@ -11,11 +11,11 @@ from symbolize.unwind.stacks import StackEnd
 
 __all__ = [
     "MOST_FRAMES",
+    "UNMAPPED",
     "CodeMap",
     "RuleCache",
     "RuleKind",
     "RuleTable",
-    "UNMAPPED",
     "StackEnd",
     "UnwindData",
     "UnwoundStacks",

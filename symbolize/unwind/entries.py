@@ -21,6 +21,7 @@ _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _LONG_LENGTH = 0xFFFFFFFF
 _LONGEST_AUGMENTATION = 16
+_LONGEST_COMMON = 4096
 _MOST_ENTRIES = 4_000_000
 
 
@@ -112,6 +113,8 @@ def read_common(section: FrameSection, position: int) -> CommonEntry:
     data_alignment, at = read_sleb128(data, at)
     return_register, at = read_fixed(data, at, 1) if version == 1 else read_uleb128(data, at)
     encoding, is_signal, at = _read_augmentation(data, at, augmentation)
+    if extent.end - at > _LONGEST_COMMON:
+        raise BadUnwindData("a CIE that is too long")
     return CommonEntry(
         code_alignment,
         data_alignment,
