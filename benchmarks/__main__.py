@@ -14,7 +14,7 @@ from rich.table import Table
 
 from benchmarks import recording as _recording  # noqa: F401  (fills the list)
 from benchmarks.registry import BENCHMARKS, Report, Settings
-from tests.support.needs import MissingProgram
+from tests.support.needs import CannotTest
 from tests.support.paths import BUILD
 
 RESULTS = BUILD / "bench"
@@ -51,7 +51,7 @@ def run(name: str, settings: Settings) -> int:
     start = time.monotonic()
     try:
         report = BENCHMARKS[name](settings)
-    except MissingProgram as missing:
+    except CannotTest as missing:
         console.print(f"[bold]{name}[/]: left out: {missing}", highlight=False)
         return 0
     console.print(table_of(report))

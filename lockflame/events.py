@@ -21,6 +21,10 @@ class FileMapping:
     build_id: str = ""
 
 
+HeldFiles = dict[tuple[tuple[int, int], int], int]
+"""Descriptors of mapped files by (device, inode): they still can be read when they are deleted or replaced."""
+
+
 @dataclass(frozen=True, slots=True)
 class MapEvent:
     """A process mapped executable memory."""

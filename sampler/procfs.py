@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
-from lockflame.events import FileMapping, ProcessSnapshot
+from lockflame.events import FileMapping, HeldFiles, ProcessSnapshot
 
 PF_KTHREAD = 0x00200000
 """In the flags of /proc/PID/stat (linux/sched.h)."""
@@ -100,6 +101,20 @@ def snapshot(pid: int) -> ProcessSnapshot:
         if comm is not None:
             comms[tid] = os.fsdecode(comm.rstrip(b"\n"))
     return ProcessSnapshot(pid, comms, tuple(_executable_mappings(pid)))
+
+
+def hold_files(snapshots: Iterable[ProcessSnapshot]) -> HeldFiles:
+    """Opens each mapped file once. The processes may end, and their files be gone, before they are read."""
+    held: HeldFiles = {}
+    for process in snapshots:
+        for mapping in process.mappings:
+            file = (mapping.device, mapping.inode)
+            if mapping.inode and file not in held:
+                # Not everyone may use this link (proc_pid_map_files(5)); then the path has to do, later.
+                with suppress(OSError):
+                    path = f"/proc/{process.pid}/map_files/{mapping.start:x}-{mapping.end:x}"
+                    held[file] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return held
 
 
 def _executable_mappings(pid: int) -> Iterator[FileMapping]:

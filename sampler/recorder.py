@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from lockflame.errors import reason_of
-from lockflame.events import ProcessSnapshot
+from lockflame.events import HeldFiles, ProcessSnapshot
 from sampler import perf_event, procfs
 from sampler.attach import EventChoice, OpenEvent, attach, choose_events, close_events, online_cpus, open_rings
 from sampler.ring import RingBuffer
@@ -50,12 +50,19 @@ class RawRecording:
 
     spool: IO[bytes]
     snapshots: tuple[ProcessSnapshot, ...]
+    held_files: HeldFiles
     choice: EventChoice
     counts: tuple[EventCount, ...]
     started_unix_ns: int
     started_ns: int
     ended_ns: int
     notes: tuple[str, ...]
+
+    def close(self) -> None:
+        """Frees the spool and the mapped files."""
+        self.spool.close()
+        for descriptor in self.held_files.values():
+            os.close(descriptor)
 
 
 class Recorder:
@@ -73,6 +80,8 @@ class Recorder:
         self._spool = open_spool()
         self._rings: list[RingBuffer] = []
         self._events: list[OpenEvent] = []
+        self._snapshots: tuple[ProcessSnapshot, ...] = ()
+        self._held_files: HeldFiles = {}
         self._notes: list[str] = []
         try:
             self._rings = open_rings(cpus, ring_bytes(frequency_hz, stack_bytes, len(cpus)))
@@ -86,11 +95,11 @@ class Recorder:
         """Enables the events; the recording's time begins."""
         self._started_unix_ns, self._started_ns = time.time_ns(), time.monotonic_ns()
         if self._starts_by_itself:
-            self._snapshots = ()
             return
         perf_event.enable_own_events()
         # After enabling, so that no mapping falls between this look and the first event.
         self._snapshots = tuple(procfs.snapshot(member) for member in procfs.family(self._pid))
+        self._held_files = procfs.hold_files(self._snapshots)
 
     def run(
         self,
@@ -138,6 +147,7 @@ class Recorder:
         return RawRecording(
             spool=self._spool,
             snapshots=self._snapshots,
+            held_files=self._held_files,
             choice=self.choice,
             counts=tuple(_count(event) for event in self._events),
             started_unix_ns=self._started_unix_ns,

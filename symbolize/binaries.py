@@ -25,15 +25,18 @@ class Binary:
     reason: str = ""
 
 
-def open_binary(mapping: FileMapping, pid: int) -> Binary:
-    """Opens the file behind `mapping` of process `pid`, which may have ended."""
+def open_binary(mapping: FileMapping, pid: int, held_file: int | None = None) -> Binary:
+    """Opens the file behind `mapping` of process `pid`, which may have ended.
+
+    `held_file` is a descriptor of it that was opened while it was mapped.
+    """
     if mapping.path == "[vdso]":
         return _open_vdso(mapping)
     path = mapping.path.removesuffix(DELETED)
     if not path.startswith("/") or path.startswith("//"):
         return Binary(mapping.path, mapping.build_id, None, "not backed by a file")
     reason = "the file is gone"
-    for candidate in _candidates(mapping, pid, path):
+    for candidate in _candidates(mapping, pid, path, held_file):
         try:
             image = _open_same(candidate, mapping)
         except OSError as error:
@@ -46,7 +49,9 @@ def open_binary(mapping: FileMapping, pid: int) -> Binary:
     return Binary(path, mapping.build_id, None, reason)
 
 
-def _candidates(mapping: FileMapping, pid: int, path: str) -> Iterator[str]:
+def _candidates(mapping: FileMapping, pid: int, path: str, held_file: int | None) -> Iterator[str]:
+    if held_file is not None:
+        yield f"/proc/self/fd/{held_file}"
     # The kernel's own link to the mapped file works even when it was deleted or replaced since.
     yield f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"
     yield f"/proc/{pid}/root{path}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lockflame.events import FileMapping
+from lockflame.events import FileMapping, HeldFiles
 from symbolize.address_space import ADDRESS_BITS, AddressSpace
 from symbolize.binaries import Binary, open_binary
 from symbolize.unwind import UNMAPPED, UnwindData
@@ -43,8 +43,9 @@ class Image:
 class CodeMap:
     """Finds the image of addresses in bulk; a binary is opened when the first address falls into it."""
 
-    def __init__(self, spaces: tuple[AddressSpace, ...]) -> None:
+    def __init__(self, spaces: tuple[AddressSpace, ...], held_files: HeldFiles) -> None:
         """At most `SPACES_MOST` spaces."""
+        self._held_files = held_files
         rows = [(index, mapping) for index, space in enumerate(spaces) for mapping in space.mappings]
         self._rows = [mapping for _, mapping in rows]
         self._row_pids = [spaces[index].pid for index, _ in rows]
@@ -108,7 +109,7 @@ class CodeMap:
             return self._image_of_file[file]
         if len(self.images) >= IMAGES_MOST:
             return UNMAPPED
-        binary = open_binary(mapping, pid)
+        binary = open_binary(mapping, pid, self._held_files.get((mapping.device, mapping.inode)))
         # A file that is known by inode from one process and by build-id from another is one image.
         same = (binary.path, binary.build_id) if binary.image and binary.build_id else ("alone", len(self.images))
         index = self._image_of_binary.get(same)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lockflame.events import HeldFiles
 from lockflame.profile import (
     CPU,
     SAMPLES,
@@ -31,15 +32,18 @@ from symbolize.unwind import RuleCache
 from symbolize.user_stacks import UserStacks, complete_stacks
 
 
-def symbolize(recording: Recording, info: RecordingInfo, ns_per_period: float = 1.0) -> Profile:
+def symbolize(
+    recording: Recording, info: RecordingInfo, ns_per_period: float = 1.0, held_files: HeldFiles | None = None
+) -> Profile:
     """Makes a profile of a recording.
 
     `info` is taken over and completed with the counts found here. `ns_per_period` turns the samples'
-    periods into CPU time (1 for cpu-clock, which counts nanoseconds).
+    periods into CPU time (1 for cpu-clock, which counts nanoseconds). `held_files` are looked into
+    before any path is; they stay the caller's.
     """
     samples = recording.samples
     spaces = replay(recording.snapshots, recording.events, samples.pid, samples.time_ns)
-    code_map = CodeMap(spaces.spaces)
+    code_map = CodeMap(spaces.spaces, held_files or {})
     namer = Namer(code_map)
     user = complete_stacks(samples, spaces.of_sample, code_map, RuleCache(code_map.unwind_data), namer)
     offsets, keys = _whole_stacks(samples, user)

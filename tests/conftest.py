@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.cli import CliResult, run_lockflame
 from tests.support.mariadb import MariaDb, mariadb_running
-from tests.support.needs import MissingProgram, find_program, is_root
+from tests.support.needs import CannotTest, find_program, is_root
 from tests.support.postgres import Postgres, postgres_running
 from tests.support.redis import Redis, redis_running
 
@@ -32,10 +32,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """A program that isn't installed skips the test that needs it, and says which package has it."""
+    """What isn't there (a program, a user's right) skips the test that needs it, and says why."""
     try:
         return (yield)
-    except MissingProgram as missing:
+    except CannotTest as missing:
         pytest.skip(str(missing))
 
 
@@ -121,7 +121,7 @@ def _settled(left: Callable[[], set[Left]]) -> set[Left]:
 def _skipping() -> Iterator[None]:
     try:
         yield
-    except MissingProgram as missing:
+    except CannotTest as missing:
         pytest.skip(str(missing))
 
 

@@ -27,7 +27,7 @@ def profile_of(raw: RawRecording, pid: int, command_line: str) -> Profile:
     counts = [count for count in raw.counts if count.late_id is None or count.tid not in decoded.covered_twice]
     ns_per_period = _ns_per_period(raw, counts)
     info = _info(raw, decoded, counts, ns_per_period, pid, command_line)
-    return symbolize(Recording(decoded.samples, decoded.events, raw.snapshots), info, ns_per_period)
+    return symbolize(Recording(decoded.samples, decoded.events, raw.snapshots), info, ns_per_period, raw.held_files)
 
 
 def _ns_per_period(raw: RawRecording, counts: list[EventCount]) -> float:

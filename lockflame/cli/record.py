@@ -56,6 +56,22 @@ class Target:
     help="Samples a second of CPU time.",
 )
 @click.option(
+    "--call-graph",
+    type=click.Choice(["dwarf", "fp"]),
+    default="dwarf",
+    show_default=True,
+    help="How stacks are taken: dwarf copies the top of each and unwinds it afterwards, which needs no frame "
+    "pointers; fp leaves it to the kernel, which finds only frames that have them.",
+)
+@click.option(
+    "--stack-size",
+    type=click.IntRange(min=1024, max=STACK_BYTES_MOST),
+    default=DEFAULT_STACK_BYTES,
+    show_default=True,
+    metavar="BYTES",
+    help="How much of each stack is copied, in whole words of 8 bytes.",
+)
+@click.option(
     "-o",
     "--output",
     "outputs",
@@ -66,7 +82,13 @@ class Target:
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def record_command(
-    pid: int | None, duration: float | None, frequency: int, outputs: tuple[Output, ...], command: tuple[str, ...]
+    pid: int | None,
+    duration: float | None,
+    frequency: int,
+    call_graph: str,
+    stack_size: int,
+    outputs: tuple[Output, ...],
+    command: tuple[str, ...],
 ) -> int:
     """Profile a running process (-p) or a command (after --).
 
@@ -85,8 +107,9 @@ def record_command(
     with stop_signals() as stop, _target(pid, command) as target:
         outputs = outputs or _default_outputs(target)
         duration = DEFAULT_DURATION_S if duration is None and target.child is None else duration
+        stack_bytes = 0 if call_graph == "fp" else stack_size // 8 * 8
         with recording_progress(duration) as progress:
-            raw = _record(target, frequency, DEFAULT_STACK_BYTES, duration, stop, progress)
+            raw = _record(target, frequency, stack_bytes, duration, stop, progress)
             progress.step("naming frames")
             # Only now: numpy and all that computes would take memory and time from the recording.
             from lockflame.cli.profiling import profile_of
@@ -95,7 +118,7 @@ def record_command(
             try:
                 profile = profile_of(raw, target.pid, target.command_line)
             finally:
-                raw.spool.close()
+                raw.close()
             progress.step("writing files")
             for output in outputs:
                 write_profile(profile, output)

@@ -117,7 +117,7 @@ class UnwindData:
         """
         sizes = np.zeros(len(entries), np.uint64)
         found = np.zeros(len(entries), np.bool_)
-        if self._eh_frame is None:
+        if self._eh_frame is None or not len(self.index.starts):
             return found, sizes
         section = self._eh_frame.section
         raw = np.frombuffer(section.data, np.uint8)

@@ -101,7 +101,8 @@ class _Machine:
                 self.advance(operand)
             elif opcode < 0xC0:
                 offset, at = read_uleb128(program, at)
-                self.registers[operand] = (OFFSET, offset * scale)
+                if operand <= _LAST_REGISTER:
+                    self.registers[operand] = (OFFSET, offset * scale)
             else:
                 self.restore(operand)
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.support.needs import CannotTest
 from tests.support.paths import REPO
 from tests.support.process import group_of, kill_group
 
-LOCKFLAME = (sys.executable, "-m", "lockflame")
+SYSTEM_PYTHON = "/usr/bin/python3"
+PROBE = "import click, numpy, lockflame"
 
 
 class CliResult(NamedTuple):
@@ -26,7 +30,7 @@ class CliResult(NamedTuple):
 
 def lockflame_command(*arguments: str | Path) -> list[str]:
     """The command line that runs `lockflame` with these arguments."""
-    return [*LOCKFLAME, *map(str, arguments)]
+    return [sys.executable, "-m", "lockflame", *map(str, arguments)]
 
 
 def run_lockflame(
@@ -50,14 +54,17 @@ def lockflame_running(
     cwd: Path | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
     """Start `lockflame`; whatever is left of it and its children at the end is killed."""
+    command = lockflame_command(*arguments)
+    if user is not None:
+        command[0] = _python_for(user)
     process = subprocess.Popen(
-        lockflame_command(*arguments),
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=cwd or REPO,
-        env={**os.environ, "PYTHONPATH": str(REPO), **(env or {})},
+        env={**os.environ, "PYTHONPATH": _python_path(), **(env or {})},
         user=user,
         group=None if user is None else group_of(user),
         extra_groups=None if user is None else [],
@@ -70,3 +77,19 @@ def lockflame_running(
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
+
+
+def _python_path() -> str:
+    return os.pathsep.join([str(REPO), sysconfig.get_path("purelib")])
+
+
+@functools.cache
+def _python_for(user: str) -> str:
+    """An interpreter that `user` may run: ours may be in root's home, as is what pyenv builds."""
+    env = {**os.environ, "PYTHONPATH": _python_path()}
+    for python in (sys.executable, SYSTEM_PYTHON):
+        with contextlib.suppress(OSError):
+            probe = subprocess.run([python, "-c", PROBE], user=user, env=env, cwd="/", capture_output=True, check=False)
+            if probe.returncode == 0:
+                return python
+    raise CannotTest(f"user {user} may run neither {sys.executable} nor {SYSTEM_PYTHON} with {REPO}: they are private")

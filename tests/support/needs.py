@@ -27,8 +27,12 @@ SYSTEM_FOLDERS = ("/usr/sbin", "/sbin")
 POSTGRESQL = Path("/usr/lib/postgresql")
 
 
-class MissingProgram(Exception):
-    """A program isn't installed; the message names its Debian package. Tests are skipped with it."""
+class CannotTest(Exception):
+    """Something that a test needs isn't there; the message says what and why. The test is skipped with it."""
+
+
+class MissingProgram(CannotTest):
+    """A program isn't installed; the message names its Debian package."""
 
     def __init__(self, program: str) -> None:
         package = PACKAGES.get(program, program)
