@@ -103,4 +103,4 @@ def _base(image: int) -> int:
 
 
 def _keys(image: NDArray[np.int32], elf_address: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    return (image.astype(np.uint64) << _IMAGE_SHIFT) | (elf_address & np.uint64((1 << _IMAGE_SHIFT) - 1))
+    return (image.astype(np.uint64) << np.uint64(_IMAGE_SHIFT)) | (elf_address & np.uint64((1 << _IMAGE_SHIFT) - 1))

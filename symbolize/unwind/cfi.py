@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from symbolize.elf import ElfImage
 from symbolize.unwind.compile import TableBuilder
 from symbolize.unwind.entries import FrameEntry, FrameReader
-from symbolize.unwind.index import FrameIndex, build_index, is_inside, read_sections, section_at
+from symbolize.unwind.index import FrameIndex, are_inside, build_index, is_inside, read_sections, section_at
 from symbolize.unwind.program import run
 from symbolize.unwind.reading import USER_ADDRESS_END, BadUnwindData
 from symbolize.unwind.rules import RETURN_ADDRESS, RuleTable
@@ -128,6 +128,7 @@ class UnwindData:
         words = raw[positions[:, None] + np.arange(_HEADER_BYTES)].view("<i4").astype(np.int64)
         starts = section.bases.section + positions + 8 + words[:, 2]
         is_usual = (starts == self.index.starts[entries[candidates]].astype(np.int64)) & (words[:, 3] > 0)
+        is_usual &= are_inside(self._image, starts, starts + words[:, 3])
         found[candidates[is_usual]] = True
         sizes[candidates[is_usual]] = words[is_usual, 3].astype(np.uint64)
         return found, sizes

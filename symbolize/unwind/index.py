@@ -131,6 +131,16 @@ def is_inside(image: ElfImage, start: int, end: int) -> bool:
     )
 
 
+def are_inside(image: ElfImage, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """`is_inside` for many."""
+    inside = np.zeros(len(starts), np.bool_)
+    for segment in image.segments:
+        if segment.executable and segment.elf_address < USER_ADDRESS_END:
+            limit = min(segment.elf_address + segment.file_size, USER_ADDRESS_END)
+            inside |= (segment.elf_address <= starts) & (ends <= limit) & (starts < ends)
+    return inside
+
+
 def _add(index: FrameIndex, extra: FrameIndex, reader: FrameReader | None) -> FrameIndex:
     """`index` and those entries of `extra` that don't start inside one of its FDEs."""
     before = index.find(extra.starts)

@@ -14,7 +14,7 @@ from typing import IO
 
 from lockflame.pprof import read
 from lockflame.profile import CPU, SAMPLES, FrameKind, Profile, SampleType
-from tests.support.cli import LOCKFLAME, CliResult
+from tests.support.cli import CliResult, lockflame_command
 from tests.support.paths import REPO
 from tests.support.process import kill_group, wait_until
 
@@ -53,7 +53,6 @@ class Session:
 def lockflame_session(
     *arguments: object,
     launcher: Sequence[str | Path] = (),
-    program: Sequence[str] = LOCKFLAME,
     stdin: int | IO[str] = subprocess.DEVNULL,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
@@ -69,7 +68,7 @@ def lockflame_session(
             temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp", prefix="lf-spool-")))
             temporary.chmod(0o777)
         process = subprocess.Popen(
-            [str(word) for word in (*launcher, *program, *arguments)],
+            [*map(str, launcher), *lockflame_command(*map(str, arguments))],
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -112,9 +111,7 @@ def recorded(result: CliResult, output: Path, status: int = 0) -> Recorded:
 
 def stacks_of(profile: Profile) -> list[list[str]]:
     """The function names of each stack, leaf first, inlined ones too."""
-    names = [
-        [profile.functions[line.function].name for line in location.lines] for location in profile.locations
-    ]
+    names = [[profile.functions[line.function].name for line in location.lines] for location in profile.locations]
     return [
         [name for location in profile.stacks[index].tolist() for name in names[location]]
         for index in range(len(profile.stacks))
@@ -125,9 +122,7 @@ def weight_where(profile: Profile, holds: Callable[[list[str]], bool], kind: Sam
     """The sum of one sample type over the samples whose stack of names is such."""
     column = profile.samples.values[:, profile.sample_types.index(kind)].tolist()
     wanted = [holds(stack) for stack in stacks_of(profile)]
-    return sum(
-        value for stack, value in zip(profile.samples.stack.tolist(), column, strict=True) if wanted[stack]
-    )
+    return sum(value for stack, value in zip(profile.samples.stack.tolist(), column, strict=True) if wanted[stack])
 
 
 def weight_of(profile: Profile, function: str, kind: SampleType = CPU) -> int:
