@@ -49,6 +49,7 @@ def test_fields_of_a_sample() -> None:
         ((KERNEL, USER, 0x10), [], [0x10]),
         ((0x10, 0x20), [], []),  # nothing says whose addresses these are
         ((GUEST_KERNEL, 2**63, USER, 0x10), [], [0x10]),
+        ((USER, 0x10, 0x20, 0), [], [0x10, 0x20]),  # the outermost frame has no caller
     ],
 )
 def test_callchain_is_split_at_its_context_marks(chain: tuple[int, ...], kernel: list[int], user: list[int]) -> None:
@@ -105,10 +106,10 @@ def test_only_the_copied_part_of_the_stack_counts(copied_bytes: int, words: int)
 
 def test_samples_with_and_without_stacks_stay_apart() -> None:
     states = [UserState(stack=(1, 2)), NO_USER_STATE, UserState(), UserState(stack=(3,)), UserState(abi=1)]
-    decoded = decode_stacks(*(sample(time_ns=at, chain=(USER, at), state=state) for at, state in enumerate(states)))
+    decoded = decode_stacks(*(sample(time_ns=at, chain=(USER, at), state=state) for at, state in enumerate(states, 1)))
     assert [stack_of(decoded, row) for row in range(5)] == [[1, 2], [], [], [3], []]
     assert decoded.samples.has_registers.tolist() == [True, False, True, True, False]
-    assert chains_of(decoded) == [([], [at]) for at in range(5)]
+    assert chains_of(decoded) == [([], [at]) for at in range(1, 6)]
 
 
 GOOD = sample(time_ns=9, chain=(USER, 9))
