@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FileMapping:
-    """An executable range of addresses in a process. `device` is (major, minor), (0, 0) if unknown."""
+    """An executable range of addresses in a process.
+
+    `device` is (major, minor), (0, 0) if unknown; `pid` the process that mapped it, whose children share it.
+    """
 
     start: int
     end: int
@@ -19,6 +22,7 @@ class FileMapping:
     device: tuple[int, int] = (0, 0)
     inode: int = 0
     build_id: str = ""
+    pid: int = 0
 
 
 HeldFiles = dict[tuple[tuple[int, int], int], int]

@@ -143,6 +143,12 @@ def _refusal(pid: int, error: OSError) -> LockflameError:
         return LockflameError(
             what, f"it belongs to another user (uid {owner}), and this user has no right to look into it", "run as root"
         )
+    if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() == 0:
+        return LockflameError(
+            what,
+            f"the kernel refuses perf events to root here ({reason_of(error)})",
+            "in a container, add the capability PERFMON and a seccomp profile that allows perf_event_open",
+        )
     if error.errno in (errno.EACCES, errno.EPERM):
         level = paranoid_level()
         setting = f"kernel.perf_event_paranoid is {level}" if level is not None else "perf events are refused"

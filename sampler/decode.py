@@ -128,34 +128,36 @@ def _event(kind: int, misc: int, body: bytes) -> Event | None:
     """The event that a record means; None for the kinds that don't matter here. Raises `struct.error`."""
     if len(body) < TRAILER_BYTES:
         raise struct.error("a record without its trailer")
-    time_ns = int.from_bytes(body[-24:-16], "little")
+    fields, trailer = body[:-TRAILER_BYTES], body[-TRAILER_BYTES:]
+    time_ns = int.from_bytes(trailer[8:16], "little")
     if kind == types.RECORD_MMAP2:
-        return _map_event(misc, body, time_ns)
+        return _map_event(misc, fields, time_ns)
     if kind == types.RECORD_COMM:
-        pid, tid = struct.unpack_from("<II", body)
-        return CommEvent(time_ns, pid, tid, _text(body[8:-TRAILER_BYTES]), bool(misc & types.MISC_COMM_EXEC))
+        pid, tid = struct.unpack_from("<II", fields)
+        return CommEvent(time_ns, pid, tid, _text(fields[8:]), bool(misc & types.MISC_COMM_EXEC))
     if kind == types.RECORD_FORK:
-        pid, parent_pid, tid, parent_tid = struct.unpack_from("<IIII", body)
+        pid, parent_pid, tid, parent_tid = struct.unpack_from("<IIII", fields)
         return ForkEvent(time_ns, pid, tid, parent_pid, parent_tid)
     if kind == types.RECORD_EXIT:
-        pid, _, tid = struct.unpack_from("<III", body)
+        pid, _, tid = struct.unpack_from("<III", fields)
         return ExitEvent(time_ns, pid, tid)
     return None
 
 
-def _map_event(misc: int, body: bytes, time_ns: int) -> MapEvent | None:
-    pid, _, start, length, file_offset = struct.unpack_from("<IIQQQ", body)
-    (protection,) = struct.unpack_from("<I", body, 56)
+def _map_event(misc: int, fields: bytes, time_ns: int) -> MapEvent | None:
+    pid, _, start, length, file_offset = struct.unpack_from("<IIQQQ", fields)
+    (protection,) = struct.unpack_from("<I", fields, 56)
     if not protection & PROT_EXEC:
         return None
     device, inode, build_id = (0, 0), 0, ""
     if misc & types.MISC_MMAP_BUILD_ID:
-        build_id = body[36 : 36 + min(body[32], 20)].hex()
+        build_id = fields[36 : 36 + min(fields[32], 20)].hex()
     else:
-        major, minor, inode = struct.unpack_from("<IIQ", body, 32)
+        major, minor, inode = struct.unpack_from("<IIQ", fields, 32)
         device = (major, minor)
-    path = _text(body[64:-TRAILER_BYTES])
-    return MapEvent(time_ns, pid, FileMapping(start, start + length, file_offset, path, device, inode, build_id))
+    path = _text(fields[64:])
+    mapping = FileMapping(start, start + length, file_offset, path, device, inode, build_id, pid)
+    return MapEvent(time_ns, pid, mapping)
 
 
 def _text(field: bytes) -> str:

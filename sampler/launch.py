@@ -23,9 +23,15 @@ class Child:
 
     def go(self) -> None:
         """Lets the command run. Raises `LockflameError` when it can't be executed."""
-        os.write(self.go_pipe, b"g")
-        os.close(self.go_pipe)
-        self.go_pipe = -1
+        try:
+            os.write(self.go_pipe, b"g")
+        except BrokenPipeError:
+            raise LockflameError(
+                f"cannot run {self.name}", f"its process ended ({self.wait()}) before it ran"
+            ) from None
+        finally:
+            os.close(self.go_pipe)
+            self.go_pipe = -1
         # The pipe closes by itself as the exec succeeds.
         failure = os.read(self.error_pipe, 16)
         if failure:

@@ -68,8 +68,11 @@ def threads(pid: int) -> list[int]:
 def family(pid: int) -> list[int]:
     """A process and all that descend from it, as far as they live."""
     found = [pid]
+    seen = {pid}
     for parent in found:
-        found.extend(child for child in _children(parent) if child not in found)
+        new = [child for child in _children(parent) if child not in seen]
+        seen.update(new)
+        found.extend(new)
     return found
 
 
@@ -118,7 +121,7 @@ def hold_files(snapshots: Iterable[ProcessSnapshot]) -> HeldFiles:
 
 
 def _executable_mappings(pid: int) -> Iterator[FileMapping]:
-    for line in (_read(f"/proc/{pid}/maps") or b"").splitlines():
+    for line in (_read(f"/proc/{pid}/maps") or b"").split(b"\n"):
         # proc_pid_maps(5): address perms offset dev inode pathname
         fields = line.split(None, 5)
         if len(fields) < 5 or b"x" not in fields[1]:
@@ -134,6 +137,7 @@ def _executable_mappings(pid: int) -> Iterator[FileMapping]:
             path=os.fsdecode(path),
             device=(int(major, 16), int(minor, 16)),
             inode=int(fields[4]),
+            pid=pid,
         )
 
 

@@ -47,7 +47,8 @@ class RingBuffer:
         """Appends all waiting records to the file `spool` and frees their room; returns the bytes moved.
 
         The kernel moves the head by whole records, so that a drain never splits one. Reading the head
-        before the data needs no barrier on x86, which keeps loads in order. Raises `OSError`.
+        before the data needs no barrier on x86, which keeps loads in order. Raises `OSError`; then the
+        spool is as before.
         """
         head = self._head.value
         tail = self._tail.value
@@ -58,7 +59,7 @@ class RingBuffer:
         start = tail % self.size
         first = min(waiting, self.size - start)
         pieces = [self._data[start : start + first], self._data[: waiting - first]]
-        _write_all(spool, pieces)
+        _append(spool, pieces)
         self._tail.value = head
         return waiting
 
@@ -114,8 +115,15 @@ def _map_pages(descriptor: int, pages: int) -> tuple[mmap.mmap, int]:
             pages //= 2
 
 
-def _write_all(descriptor: int, pieces: list[memoryview]) -> None:
-    for piece in pieces:
-        written = 0
-        while written < len(piece):
-            written += os.write(descriptor, piece[written:])
+def _append(descriptor: int, pieces: list[memoryview]) -> None:
+    appended = 0
+    try:
+        for piece in pieces:
+            end = appended + len(piece)
+            while appended < end:
+                appended += os.write(descriptor, piece[appended - end :])
+    except OSError:
+        # Half a record would hide all that might still come after it.
+        os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_CUR) - appended)
+        os.lseek(descriptor, 0, os.SEEK_END)
+        raise

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
+from typing import Any
 
 
-@dataclass(slots=True)
 class StopSignals:
-    """The signals that came and were not yet taken; `descriptor` is readable while there are any."""
+    """Collects SIGINT, SIGTERM and SIGHUP from `with` on, instead of letting them end the program.
 
-    descriptor: int
-    _received: list[int] = field(default_factory=list[int])
+    `descriptor` is readable while there are some that weren't taken.
+    """
 
-    def add(self, number: int) -> None:
-        """Called by the signal handler."""
-        self._received.append(number)
+    def __init__(self) -> None:
+        self._received: list[int] = []
+        self._handlers_before: dict[int, Any] = {}
+        self.descriptor = -1
+
+    def __enter__(self) -> StopSignals:
+        self.descriptor, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                self._handlers_before[number] = signal.signal(
+                    number, lambda received, _: self._received.append(received)
+                )
+        self._wakeup_before = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def take(self) -> list[int]:
         """Returns what came since the last call."""
@@ -27,24 +39,13 @@ class StopSignals:
         received, self._received = self._received, []
         return received
 
-
-@contextmanager
-def stop_signals() -> Generator[StopSignals]:
-    """Collects SIGINT, SIGTERM and SIGHUP instead of letting them end the program."""
-    read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    stop = StopSignals(read_end)
-    numbers = [
-        number
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN  # as under nohup
-    ]
-    before = {number: signal.signal(number, lambda received, _: stop.add(received)) for number in numbers}
-    wakeup_before = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    try:
-        yield stop
-    finally:
-        signal.set_wakeup_fd(wakeup_before)
-        for number, handler in before.items():
+    def release(self) -> None:
+        """Lets signals do what they did before: a second Ctrl-C may end what comes after the recording."""
+        if self.descriptor < 0:
+            return
+        signal.set_wakeup_fd(self._wakeup_before)
+        for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
-        os.close(read_end)
-        os.close(write_end)
+        os.close(self.descriptor)
+        os.close(self._write_end)
+        self.descriptor = -1

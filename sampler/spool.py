@@ -16,7 +16,7 @@ def open_spool() -> IO[bytes]:
 
     In TMPDIR or /var/tmp rather than /tmp, which is often held in memory.
     """
-    directory = os.environ.get("TMPDIR") or "/var/tmp"
+    directory = os.environ.get("TMPDIR") or ("/var/tmp" if os.access("/var/tmp", os.W_OK) else tempfile.gettempdir())
     try:
         return tempfile.TemporaryFile(dir=directory, buffering=0)
     except OSError as error:

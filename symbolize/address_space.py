@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ class AddressSpace:
 
 def _cut(mapping: FileMapping, start: int, end: int) -> FileMapping:
     offset = mapping.file_offset + start - mapping.start
-    return FileMapping(start, end, offset, mapping.path, mapping.device, mapping.inode, mapping.build_id)
+    return replace(mapping, start=start, end=end, file_offset=offset)
 
 
 @dataclass(frozen=True, slots=True)

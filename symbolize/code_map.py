@@ -21,8 +21,11 @@ from symbolize.unwind import UNMAPPED, UnwindData
 SHIFT = np.uint64(ADDRESS_BITS)
 ADDRESS_MASK = np.uint64((1 << ADDRESS_BITS) - 1)
 KERNEL_BIT = np.uint64(1 << 63)
+PAGE_SHIFT = 12
+SPACE_SHIFT = np.uint64(44)
+"""Mappings begin and end at pages: a page of 56-bit addresses (LA57) has 44 bits; a space's number goes above."""
 IMAGES_MOST = 1 << 15
-SPACES_MOST = 1 << 16
+SPACES_MOST = (1 << 20) - 1
 
 _NOT_OPENED = -1
 
@@ -44,19 +47,20 @@ class CodeMap:
     """Finds the image of addresses in bulk; a binary is opened when the first address falls into it."""
 
     def __init__(self, spaces: tuple[AddressSpace, ...], held_files: HeldFiles) -> None:
-        """At most `SPACES_MOST` spaces."""
+        """What lies in spaces beyond `SPACES_MOST` counts as mapped by nobody."""
         self._held_files = held_files
-        rows = [(index, mapping) for index, space in enumerate(spaces) for mapping in space.mappings]
+        known = enumerate(spaces[:SPACES_MOST])
+        rows = [(index, mapping) for index, space in known for mapping in space.mappings]
         self._rows = [mapping for _, mapping in rows]
-        self._row_pids = [spaces[index].pid for index, _ in rows]
-        space = np.array([index for index, _ in rows], dtype=np.uint64) << SHIFT
-        self._row_starts = space | _column([mapping.start for mapping in self._rows])
-        self._row_ends = space | _column([mapping.end for mapping in self._rows])
+        self._row_pids = [mapping.pid or spaces[index].pid for index, mapping in rows]
+        space = np.array([index for index, _ in rows], dtype=np.uint64) << SPACE_SHIFT
+        self._row_starts = space | _pages([mapping.start for mapping in self._rows])
+        self._row_ends = space | _pages([mapping.end for mapping in self._rows])
         self._row_images = np.full(len(rows) + 1, _NOT_OPENED, dtype=np.int32)
         self._row_biases = np.zeros(len(rows) + 1, dtype=np.uint64)
         # Index -1 is the row of all that lies in no mapping.
         self._row_images[-1] = UNMAPPED
-        self.images: list[Image] = [Image(Binary("", "", None, "no executable mapping at this address"), 0)]
+        self.images: list[Image] = [Image(Binary("", "", None, "no executable mapping is known at this address"), 0)]
         self._image_of_file: dict[object, int] = {}
         self._image_of_binary: dict[object, int] = {}
         self._unwind_data: dict[int, UnwindData | None] = {}
@@ -65,7 +69,8 @@ class CodeMap:
         self, space: NDArray[np.int32], address: NDArray[np.uint64]
     ) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
         """The images (indices of `images`) of user addresses, and the addresses within those images."""
-        key = (space.astype(np.uint64) << SHIFT) | (address & ADDRESS_MASK)
+        number = np.minimum(space, SPACES_MOST).astype(np.uint64)
+        key = (number << SPACE_SHIFT) | ((address & ADDRESS_MASK) >> PAGE_SHIFT)
         row = np.searchsorted(self._row_starts, key, side="right") - 1
         if len(self._row_ends):
             row[(row < 0) | (key >= self._row_ends[row]) | (address > ADDRESS_MASK)] = -1
@@ -120,5 +125,6 @@ class CodeMap:
         return index
 
 
-def _column(values: list[int]) -> NDArray[np.uint64]:
-    return np.array([min(max(value, 0), int(ADDRESS_MASK)) for value in values], dtype=np.uint64)
+def _pages(addresses: list[int]) -> NDArray[np.uint64]:
+    limit = 1 << ADDRESS_BITS
+    return np.array([min(address, limit) >> PAGE_SHIFT for address in addresses], dtype=np.uint64)

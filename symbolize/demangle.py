@@ -1,24 +1,87 @@
-"""Readable names for C++ and Rust symbols."""
+"""Readable names for C++ and Rust symbols.
+
+Names come from outside, and a name of 300 bytes can stand for gigabytes, or nest until the demangler's
+stack overflows. So they are demangled in a forked child with limits; a name that ends it stays as it is.
+"""
 
 from __future__ import annotations
 
-from functools import lru_cache
+import os
+import resource
+import struct
+from collections.abc import Iterable, Sequence
 
 import pydemumble
 
 MANGLED_PREFIXES = ("_Z", "_R", "__Z", "___Z")
+MEMORY_BYTES = 256 << 20
+CPU_SECONDS = 5
+# Longer than anyone reads; the linkage name is shown instead.
+NAME_CHARACTERS_MOST = 1 << 14
+CHILDREN_MOST = 8
+_LENGTH = struct.Struct("<I")
 
 
-@lru_cache(maxsize=1 << 16)
-def demangle(linkage_name: str) -> str:
-    """The name as its source has it; a name that isn't mangled, or not rightly, comes back as it is."""
-    # A version (`@GLIBC_2.34`, `@@GLIBCXX_3.4`) says nothing about what the function does.
-    name = linkage_name.split("@", 1)[0] or linkage_name
-    if not name.startswith(MANGLED_PREFIXES):
-        return name
-    if not name.isascii():
-        return name  # perhaps bytes that are no text at all, which the demangler refuses
-    # A compiler's clone (`.cold`, `.constprop.0`) has the mangled name in front.
-    base, dot, clone = name.partition(".")
-    readable = pydemumble.demangle(base)
-    return readable + dot + clone if readable else name
+def demangle(linkage_names: Iterable[str]) -> dict[str, str]:
+    """The names as their sources have them, by linkage name.
+
+    A name that isn't mangled, or not rightly, comes back as it is, but without its version (`@GLIBC_2.34`).
+    """
+    readable = {name: name.split("@", 1)[0] or name for name in linkage_names}
+    # A name that isn't ASCII may be bytes that are no text at all, which the demangler refuses.
+    mangled = [name for name, base in readable.items() if base.startswith(MANGLED_PREFIXES) and base.isascii()]
+    for _ in range(CHILDREN_MOST):
+        if not mangled:
+            break
+        found = _in_child([readable[name] for name in mangled])
+        readable.update(zip(mangled, found, strict=False))
+        # The one after the last that came back has ended the child.
+        mangled = mangled[len(found) + 1 :]
+    return readable
+
+
+def _in_child(names: Sequence[str]) -> list[str]:
+    """The readable names up to the one that the child couldn't cope with."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        _demangle_into(write_end, names)
+    os.close(write_end)
+    with open(read_end, "rb") as pipe:
+        content = pipe.read(len(names) * (_LENGTH.size + NAME_CHARACTERS_MOST))
+    os.waitpid(pid, 0)
+    found: list[str] = []
+    at = 0
+    while at + _LENGTH.size <= len(content):
+        (length,) = _LENGTH.unpack_from(content, at)
+        at += _LENGTH.size + length
+        if at <= len(content):
+            found.append(content[at - length : at].decode("utf-8", "replace"))
+    return found
+
+
+def _demangle_into(pipe: int, names: Sequence[str]) -> None:
+    """In the child: writes each name's length and text. Never returns."""
+    try:
+        with open("/proc/self/statm") as file:
+            used_bytes = int(file.read().split()[0]) * os.sysconf("SC_PAGESIZE")
+        _limit(resource.RLIMIT_AS, used_bytes + MEMORY_BYTES)
+        _limit(resource.RLIMIT_CPU, CPU_SECONDS)
+        _limit(resource.RLIMIT_CORE, 0)  # its end is no crash that anyone should look into
+        with open(pipe, "wb") as file:
+            for name in names:
+                # A compiler's clone (`.cold`, `.constprop.0`) has the mangled name in front.
+                base, dot, clone = name.partition(".")
+                text = pydemumble.demangle(base)
+                text = text + dot + clone if text else name
+                content = (text if len(text) <= NAME_CHARACTERS_MOST else name).encode()[:NAME_CHARACTERS_MOST]
+                file.write(_LENGTH.pack(len(content)) + content)
+                file.flush()
+    finally:
+        os._exit(0)
+
+
+def _limit(resource_number: int, value: int) -> None:
+    _, hard = resource.getrlimit(resource_number)
+    resource.setrlimit(resource_number, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import mmap
 import os
+import struct
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
@@ -18,6 +19,8 @@ from elftools.elf.elffile import ELFFile
 PF_X = 1
 NT_GNU_BUILD_ID = 3
 SHF_EXECINSTR = 4
+NOTE_BYTES_MOST = 1 << 16
+ENTRIES_MOST = 1 << 16
 
 
 class ElfProblem(Exception):
@@ -46,6 +49,8 @@ class Section:
     entry_size: int
     link: int
     is_executable: bool
+    has_bytes: bool
+    """False for `.bss` and, in a debug file, for all that stayed in the binary."""
 
 
 class ElfImage:
@@ -61,7 +66,9 @@ class ElfImage:
             if elf.elfclass != 64 or not elf.little_endian:
                 raise ElfProblem("not a 64-bit little-endian ELF file")
             self.is_position_independent = elf["e_type"] == "ET_DYN"
+            _check_tables(elf)
             self.segments = tuple(_segments(elf))
+            self._notes = [(header["p_offset"], header["p_filesz"]) for header in _program_headers(elf, "PT_NOTE")]
             self.sections = {section.name: section for section in _sections(elf, self._data)}
         except (
             ELFError,
@@ -91,6 +98,8 @@ class ElfImage:
 
     def data(self, section: Section) -> memoryview:
         """The bytes of a section, cut off where the file ends."""
+        if not section.has_bytes:
+            return self._data[:0]
         return self._data[section.file_offset : section.file_offset + section.size]
 
     def segment_address(self, file_offset: int) -> int:
@@ -109,25 +118,45 @@ class ElfImage:
         return file_offset - segment.file_offset + segment.elf_address
 
     def _read_build_id(self) -> str:
+        """From its own section, or from any note that is loaded (debug files keep only the section)."""
         section = self.sections.get(".note.gnu.build-id")
-        if section is None:
-            return ""
-        note = bytes(self.data(section))
-        if len(note) < 16:
-            return ""
-        name_size, id_size, kind = (int.from_bytes(note[at : at + 4], "little") for at in (0, 4, 8))
-        start = 12 + (name_size + 3) // 4 * 4
-        return note[start : start + id_size].hex() if kind == NT_GNU_BUILD_ID else ""
+        places = [self.data(section)] if section is not None else []
+        places += [self._data[offset : offset + size] for offset, size in self._notes]
+        return next((found for place in places if (found := _build_id(bytes(place[:NOTE_BYTES_MOST])))), "")
+
+
+def _build_id(notes: bytes) -> str:
+    """The build-id among notes (gABI, "Note Section"): sizes of name and content, type, name, content."""
+    at = 0
+    while at + 12 <= len(notes):
+        name_size, size, kind = struct.unpack_from("<III", notes, at)
+        name_at = at + 12
+        content_at = name_at + (name_size + 3) // 4 * 4
+        if kind == NT_GNU_BUILD_ID and notes[name_at : name_at + name_size] == b"GNU\0":
+            return notes[content_at : content_at + size].hex()
+        at = content_at + (size + 3) // 4 * 4
+    return ""
+
+
+def _check_tables(elf: ELFFile) -> None:
+    """A damaged header may claim any number of entries, of any size."""
+    if elf.num_sections() > ENTRIES_MOST or elf.num_segments() > ENTRIES_MOST:
+        raise ElfProblem("damaged ELF headers (too many entries)")
+    if (elf.num_sections() and elf["e_shentsize"] < 64) or (elf.num_segments() and elf["e_phentsize"] < 56):
+        raise ElfProblem("damaged ELF headers (entries too small)")
+
+
+def _program_headers(elf: ELFFile, kind: str) -> list[dict[str, Any]]:
+    places = [elf["e_phoff"] + index * elf["e_phentsize"] for index in range(elf.num_segments())]
+    headers = [_header(elf, elf.structs.Elf_Phdr, place) for place in places]
+    return [header for header in headers if header["p_type"] == kind]
 
 
 def _segments(elf: ELFFile) -> list[Segment]:
-    found: list[Segment] = []
-    for index in range(elf.num_segments()):
-        header = _header(elf, elf.structs.Elf_Phdr, elf["e_phoff"] + index * elf["e_phentsize"])
-        if header["p_type"] == "PT_LOAD":
-            is_executable = bool(header["p_flags"] & PF_X)
-            found.append(Segment(header["p_offset"], header["p_vaddr"], header["p_filesz"], is_executable))
-    return found
+    return [
+        Segment(header["p_offset"], header["p_vaddr"], header["p_filesz"], bool(header["p_flags"] & PF_X))
+        for header in _program_headers(elf, "PT_LOAD")
+    ]
 
 
 def _sections(elf: ELFFile, data: memoryview) -> list[Section]:
@@ -146,10 +175,11 @@ def _sections(elf: ELFFile, data: memoryview) -> list[Section]:
             index=index,
             elf_address=header["sh_addr"],
             file_offset=header["sh_offset"],
-            size=0 if header["sh_type"] == "SHT_NOBITS" else header["sh_size"],
+            size=header["sh_size"],
             entry_size=header["sh_entsize"],
             link=header["sh_link"],
             is_executable=bool(header["sh_flags"] & SHF_EXECINSTR),
+            has_bytes=header["sh_type"] != "SHT_NOBITS",
         )
         for index, header in enumerate(headers)
     ]

@@ -37,6 +37,8 @@ class KernelSymbols:
             return None
         begin = int(self.lines[index])
         fields = self.content[begin + NAME_AT : self.content.find(b"\n", begin)].split()
+        if not fields:
+            return None
         return os.fsdecode(fields[0]), os.fsdecode(fields[1]) if len(fields) > 1 else KERNEL
 
 

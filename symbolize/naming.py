@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,9 @@ class Namer:
 
     def names(self, keys: NDArray[np.uint64]) -> list[Name]:
         """A name for each of the keys (uint64, distinct)."""
-        return [self._name(key) for key in keys.tolist()]
+        names = [self._name(key) for key in keys.tolist()]
+        readable = demangle(name.linkage_name for name in names if name.linkage_name)
+        return [replace(name, function=readable.get(name.linkage_name, name.function)) for name in names]
 
     def _name(self, key: int) -> Name:
         if key == int(MARKER_KEY):
@@ -71,7 +73,7 @@ class Namer:
         found = self._kernel.find(address)
         if found:
             function, module = found
-            return Name(demangle(function), function, FrameKind.KERNEL, UNMAPPED, module)
+            return Name(function, function, FrameKind.KERNEL, UNMAPPED, module)
         reason = self._kernel.reason or "no kernel symbol at this address"
         return Name(KERNEL, "", FrameKind.KERNEL, UNMAPPED, KERNEL, reason)
 
@@ -99,7 +101,7 @@ class Namer:
         perf_map = self._perf_map(image.pid)
         function = perf_map.find(address) if perf_map else None
         if function:
-            return Name(demangle(function), function, FrameKind.JIT, index)
+            return Name(function, function, FrameKind.JIT, index)
         reason = image.binary.reason
         if perf_map is None and not image.binary.path.startswith("/"):
             reason = f"generated code, and there is no /tmp/perf-{image.pid}.map"
@@ -113,7 +115,7 @@ class Namer:
 
 
 def _named(symbol: Symbol, index: int) -> Name:
-    return Name(demangle(symbol.linkage_name), symbol.linkage_name, FrameKind.USER, index)
+    return Name(symbol.linkage_name, symbol.linkage_name, FrameKind.USER, index)
 
 
 def _module_offset(image: Image, address: int) -> str:

@@ -12,20 +12,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+NOTHING = -1
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PerfMap:
-    """JIT functions sorted by address. `skipped` counts lines that couldn't be read."""
+    """JIT functions by address: from `bounds[i]` (uint64, sorted) to the next, `owners[i]` (int32) of `names`.
 
-    starts: NDArray[np.uint64]
-    ends: NDArray[np.uint64]
+    `NOTHING` owns what lies between functions. `skipped` counts lines that couldn't be read.
+    """
+
+    bounds: NDArray[np.uint64]
+    owners: NDArray[np.int32]
     names: tuple[str, ...]
     skipped: int = 0
 
     def find(self, address: int) -> str | None:
         """The name of the function at an address."""
-        index = int(np.searchsorted(self.starts, np.uint64(address), side="right")) - 1
-        return self.names[index] if index >= 0 and address < int(self.ends[index]) else None
+        index = int(np.searchsorted(self.bounds, np.uint64(address), side="right")) - 1
+        owner = int(self.owners[index]) if index >= 0 else NOTHING
+        return self.names[owner] if owner != NOTHING else None
 
 
 def read_perf_map(pid: int) -> PerfMap | None:
@@ -44,7 +50,8 @@ def read_perf_map(pid: int) -> PerfMap | None:
 
 def parse_perf_map(content: bytes) -> PerfMap:
     """Where code was written over, the later line counts."""
-    by_start: dict[int, tuple[int, str]] = {}
+    ranges: list[tuple[int, int]] = []
+    names: list[str] = []
     skipped = 0
     for line in content.splitlines():
         fields = line.split(None, 2)
@@ -57,14 +64,14 @@ def parse_perf_map(content: bytes) -> PerfMap:
         if not 0 < size < 2**48 or not 0 <= start < 2**63 or not name:
             skipped += 1
             continue
-        by_start[start] = (start + size, name)
-    rows = sorted((start, end, name) for start, (end, name) in by_start.items())
-    return PerfMap(
-        np.array([row[0] for row in rows], dtype=np.uint64),
-        np.array([row[1] for row in rows], dtype=np.uint64),
-        tuple(row[2] for row in rows),
-        skipped,
-    )
+        ranges.append((start, start + size))
+        names.append(name)
+    bounds = np.unique(np.array(ranges, dtype=np.uint64))
+    owners = np.full(len(bounds), NOTHING, dtype=np.int32)
+    places = np.searchsorted(bounds, np.array(ranges, dtype=np.uint64).reshape(-1, 2))
+    for owner, (first, last) in enumerate(places.tolist()):
+        owners[first:last] = owner
+    return PerfMap(bounds, owners, tuple(names), skipped)
 
 
 def _pid_inside(pid: int) -> int:

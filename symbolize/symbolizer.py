@@ -93,13 +93,13 @@ def _lookup_addresses(chains: Callchains) -> NDArray[np.uint64]:
 
 def _threads(samples: SampleTable, comms: CommTimeline) -> tuple[tuple[Thread, ...], NDArray[np.int32]]:
     """The threads that were sampled, one for each name they had, and each sample's index into them."""
-    ids = (samples.pid.astype(np.int64) << 32) | samples.tid
-    distinct, first, of_sample = np.unique(ids, return_index=True, return_inverse=True)
+    pairs = np.stack([samples.pid, samples.tid], axis=1)
+    distinct, first, of_sample = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+    of_sample = of_sample.reshape(-1)
     threads: dict[Thread, int] = {}
     index = np.empty(len(distinct), dtype=np.int32)
     renamed: list[int] = []
-    for number, (identity, row) in enumerate(zip(distinct.tolist(), first.tolist(), strict=True)):
-        pid, tid = identity >> 32, identity & 0xFFFFFFFF
+    for number, ((pid, tid), row) in enumerate(zip(distinct.tolist(), first.tolist(), strict=True)):
         thread = Thread(pid, tid, comms.comm(tid, int(samples.time_ns[row])))
         index[number] = threads.setdefault(thread, len(threads))
         if comms.changes(tid):

@@ -46,26 +46,34 @@ class SymbolTable:
         self._info: NDArray[np.uint8] = rows["info"].copy()
         self._name_offsets: NDArray[np.uint32] = rows["name"].copy()
         self._starts: NDArray[np.uint64] = rows["value"].copy()
+        self._has_size: NDArray[np.bool_] = rows["size"] > 0
         self._ends = _find_ends(image, self._starts, rows["size"])
 
     def __len__(self) -> int:
         return len(self._starts)
 
     def find(self, address: int) -> Symbol | None:
-        """The innermost symbol that covers an address as linked."""
+        """The innermost symbol that covers an address as linked.
+
+        A label without a size, inside a function that has one, only counts where the function doesn't.
+        """
         index = int(np.searchsorted(self._starts, np.uint64(address), side="right")) - 1
+        label: int | None = None
         for candidate in range(index, max(-1, index - _ENCLOSING_SEARCH), -1):
             if address < int(self._ends[candidate]):
-                return self._best_alias(candidate)
-        return None
+                if self._has_size[candidate]:
+                    return self._best_alias(candidate, address)
+                label = candidate if label is None else label
+        return self._best_alias(label, address) if label is not None else None
 
-    def _best_alias(self, index: int) -> Symbol | None:
+    def _best_alias(self, index: int, address: int) -> Symbol | None:
         """Of several names for one address, the one that a reader knows best."""
         start = np.uint64(self._starts[index])
         first = int(np.searchsorted(self._starts, start, side="left"))
         last = int(np.searchsorted(self._starts, start, side="right"))
         aliases = range(first, min(last, first + _ALIASES_MOST))
-        candidates = [(self._preference(alias), name) for alias in aliases if (name := self._name(alias))]
+        covering = [alias for alias in aliases if address < int(self._ends[alias])]
+        candidates = [(self._preference(alias), name) for alias in covering if (name := self._name(alias))]
         if not candidates:
             return None
         _, name = min(candidates, key=lambda row: (row[0], _underscores(row[1]), len(row[1]), row[1]))
@@ -110,7 +118,7 @@ def _find_ends(image: ElfImage, starts: NDArray[np.uint64], sizes: NDArray[np.ui
     distinct = np.unique(starts)
     following = np.append(distinct, np.uint64(2**64 - 1))[np.searchsorted(distinct, starts, side="right")]
     sections = [section.elf_address + section.size for section in image.sections.values() if section.elf_address]
-    section_ends = np.array([*sorted(sections), 2**64 - 1], dtype=np.uint64)
+    section_ends = np.array([*sorted(min(end, 2**64 - 1) for end in sections), 2**64 - 1], dtype=np.uint64)
     section_end = section_ends[np.searchsorted(section_ends[:-1], starts, side="right")]
     return np.where(sizes > 0, starts + sizes, np.minimum(following, section_end))
 

@@ -18,7 +18,7 @@ from lockflame.errors import LockflameError
 from sampler import launch, procfs
 from sampler.launch import Child
 from sampler.recorder import RawRecording, Recorder
-from sampler.signals import StopSignals, stop_signals
+from sampler.signals import StopSignals
 
 DEFAULT_DURATION_S = 10.0
 DEFAULT_FREQUENCY_HZ = 99
@@ -104,12 +104,14 @@ def record_command(
         raise click.UsageError("give either -p PID or a command after --", click.get_current_context())
     for output in outputs:
         check_writable(output.path)
-    with stop_signals() as stop, _target(pid, command) as target:
+    with StopSignals() as stop, _target(pid, command) as target:
         outputs = outputs or _default_outputs(target)
         duration = DEFAULT_DURATION_S if duration is None and target.child is None else duration
         stack_bytes = 0 if call_graph == "fp" else stack_size // 8 * 8
         with recording_progress(duration) as progress:
             raw = _record(target, frequency, stack_bytes, duration, stop, progress)
+            if target.child is None:
+                stop.release()
             progress.step("naming frames")
             # Only now: numpy and all that computes would take memory and time from the recording.
             from lockflame.cli.profiling import profile_of

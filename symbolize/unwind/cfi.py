@@ -19,6 +19,8 @@ from symbolize.unwind.reading import USER_ADDRESS_END, BadUnwindData
 from symbolize.unwind.rules import RETURN_ADDRESS, RuleTable
 
 _HEADER_BYTES = 16
+_MOST_INSTRUCTION_BYTES = 1 << 22
+"""Of one image; four times what all of mariadbd has. FDEs may overlap, so a small file could hold more."""
 
 
 class UnwindData:
@@ -27,6 +29,7 @@ class UnwindData:
     def __init__(self, image: ElfImage) -> None:
         self._image = image
         self._eh_frame, self._debug_frame = read_sections(image)
+        self._bytes_left = _MOST_INSTRUCTION_BYTES
 
     @cached_property
     def index(self) -> FrameIndex:
@@ -72,6 +75,9 @@ class UnwindData:
         start = int(self.index.starts[entry])
         try:
             frame = self._read_frame(entry)
+            self._bytes_left -= len(frame.instructions) + len(frame.common.instructions)
+            if self._bytes_left < 0:
+                raise BadUnwindData("more instructions than any image has")
             rows = run(frame, self._reader(entry).section.bases)
         except BadUnwindData:
             builder.add_gap(start, limit)

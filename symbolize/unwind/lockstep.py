@@ -195,9 +195,11 @@ class _Stepper:
         rule = self._rules.general_rule(number)
         group = frames.select(rows)
         callers = apply_general(rule, self._samples, group)
-        shrinks = callers.kept[:, SP] <= group.kept[:, SP]
+        # A running function may have popped its return address already, as glibc's vfork does.
+        shrinks = (callers.kept[:, SP] <= group.kept[:, SP]) & ~group.is_exact
         if rule.is_signal_frame:
             # The interrupted code may have been on another stack (sigaltstack), wherever that is; once.
+            shrinks = callers.kept[:, SP] <= group.kept[:, SP]
             step.is_exact[rows] = True
             step.has_moved[rows] = group.has_moved | shrinks
             shrinks &= group.has_moved

@@ -1,7 +1,8 @@
 """Call frame instructions (DWARF 5, 6.4.2) run into rows of rules.
 
 The work is bounded by the length of the instructions: each takes at least one byte, and rows, rules
-and remembered states have limits of their own, far above what compilers write.
+and remembered states have limits of their own, far above what compilers write (the longest program in
+Debian's libLLVM, node and chromium is 3,131 bytes).
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from symbolize.unwind.reading import (
     read_uleb128,
 )
 
-_MOST_ROWS = 1 << 16
+_MOST_ROWS = 1 << 13
 _MOST_STATES = 64
 _LONGEST_EXPRESSION = 256
-_LONGEST_PROGRAM = 1 << 16
+_LONGEST_PROGRAM = 1 << 15
 _LAST_REGISTER = 16
 
 OFFSET, VAL_OFFSET, REGISTER, EXPRESSION, VAL_EXPRESSION, UNDEFINED, SAME = range(1, 8)

@@ -145,9 +145,6 @@ def test_a_mapped_files_path_may_hold_any_byte(tmp_path: Path, mapping_process: 
     assert mapping.end - mapping.start == 8192
 
 
-@pytest.mark.xfail(
-    strict=True, reason="sampler/procfs.py:_executable_mappings uses bytes.splitlines, which splits at \\r as well"
-)
 def test_a_mapped_files_path_may_hold_a_carriage_return(tmp_path: Path, mapping_process: StartMapping) -> None:
     path = executable_file(tmp_path, b"a\rb")
     mapping_in(mapping_process(path), path)

@@ -170,6 +170,15 @@ def test_bad_instructions_leave_that_function_without_rules(program: bytes) -> N
     assert describe(table) == [(0x1200, 0x1240, w.RSP, 8, NOTHING_SAVED)]
 
 
+def test_a_hostile_amount_of_instructions_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = b"\x41\x0e\x10" * 1000
+    monkeypatch.setattr("symbolize.unwind.cfi._MOST_INSTRUCTION_BYTES", len(program) + 100)
+    data = UnwindData(image_of([Function(0x1000 + 0x10 * number, 0x10, program) for number in range(3)]))
+    assert [row[0] for row in describe(data.decode(addresses(0x1000, 0x1010, 0x1020)))] == [*range(0x1000, 0x1010)]
+    too_long = Function(0x1000, 0x4000, b"\x41\x0e\x10" * 12000)
+    assert describe(UnwindData(image_of([too_long], header=False)).decode(addresses(0x1000))) == []
+
+
 @pytest.mark.parametrize("header", [True, False])
 def test_a_function_outside_of_the_image_has_no_rules(header: bool) -> None:
     functions = [Function(0x1100, 0x40), Function(0x1200, 1 << 20), Function(0x900000, 0x40)]
@@ -267,14 +276,14 @@ def check_garbage(image: ElfImage) -> None:
     assert np.all(((starts <= ASKED) & (ends > ASKED)) | (ends == 0))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=400), st.binary(max_size=100), st.booleans())
 def test_garbage_never_raises(frames: bytes, header: bytes, is_debug: bool) -> None:
     name = ".debug_frame" if is_debug else ".eh_frame"
     check_garbage(ElfImage(write_elf({name: (w.FRAMES, frames), ".eh_frame_hdr": (w.HEADER, header)})))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.binary(max_size=120),
     st.binary(max_size=40),
