@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import recording as _recording  # noqa: F401  (fills the list)
+from benchmarks import agreement, completeness, recording, stack_sizes, unwinding  # noqa: F401  (fill the list)
 from benchmarks.registry import BENCHMARKS, Report, Settings
 from tests.support.needs import CannotTest
 from tests.support.paths import BUILD
@@ -69,7 +69,10 @@ def table_of(report: Report) -> Table:
     for heading in ("lockflame", report.peer_name, "ratio", "limit", ""):
         table.add_column(heading, justify="right")
     for figure in report.figures:
-        limit = "" if figure.limit is None else f"≤ {figure.limit:g}{'×' if figure.limit_is_ratio else ''}"
+        limit = ""
+        if figure.limit is not None:
+            sign = "≥" if figure.limit_is_least else "≤"
+            limit = f"{sign} {figure.limit:g}{'×' if figure.limit_is_ratio else ''}"
         table.add_row(
             f"{figure.what} [dim]{figure.unit}[/]",
             _number(figure.ours_median),
@@ -84,7 +87,7 @@ def table_of(report: Report) -> Table:
 def _number(value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def write_json(name: str, report: Report, settings: Settings) -> str:

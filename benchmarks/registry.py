@@ -31,7 +31,7 @@ class Figure:
     """One line of a benchmark: a quantity measured on both sides in each round.
 
     `peer` is empty where there is no peer to compare with, `ours` where we failed. `limit` is what `ours` may be at
-    most, or, with `limit_is_ratio`, the ratio to the peer.
+    most, or, with `limit_is_ratio`, the ratio to the peer; with `limit_is_least`, at least.
     """
 
     what: str
@@ -40,6 +40,7 @@ class Figure:
     peer: Sequence[float] = ()
     limit: float | None = None
     limit_is_ratio: bool = False
+    limit_is_least: bool = False
 
     @property
     def ours_median(self) -> float | None:
@@ -63,7 +64,9 @@ class Figure:
         if self.limit is None:
             return None
         measured = self.ratio if self.limit_is_ratio else self.ours_median
-        return measured is not None and measured <= self.limit
+        if measured is None:
+            return False
+        return measured >= self.limit if self.limit_is_least else measured <= self.limit
 
     def as_record(self) -> dict[str, object]:
         """For the JSON file: the rounds and what follows from them."""

@@ -46,6 +46,7 @@ class Usage:
     cpu_total: float
     peak_recording: float
     peak_total: float
+    written_recording: float
     to_files: float
 
 
@@ -53,16 +54,16 @@ class ToolFailed(Exception):
     """A tool ended with an error; the message is what it said."""
 
 
-def lockflame_tool(pid: int, seconds: int, folder: Path) -> Tool:
+def lockflame_tool(pid: int, seconds: int, folder: Path, *options: str) -> Tool:
     """`lockflame record` with both outputs, as a user runs it."""
     outputs = ["-o", str(folder / "ours.pb.gz"), "-o", str(folder / "ours.svg")]
-    command = lockflame_command("record", "-p", str(pid), "-d", str(seconds), *outputs)
+    command = lockflame_command("record", "-p", str(pid), "-d", str(seconds), *options, *outputs)
     return Tool("lockflame", command, "lockflame: recorded")
 
 
-def perf_dwarf_tool(pid: int, seconds: int, folder: Path) -> Tool:
+def perf_dwarf_tool(pid: int, seconds: int, folder: Path, stack_bytes: int = 16384) -> Tool:
     """`perf record` with copies of 16 KB of the stack."""
-    options = ["-F", "99", "--call-graph", "dwarf,16384", "-o", str(folder / "perf.data"), "-p", str(pid)]
+    options = ["-F", "99", "--call-graph", f"dwarf,{stack_bytes}", "-o", str(folder / "perf.data"), "-p", str(pid)]
     command = [str(find_program("perf")), "record", *options, "--", "sleep", str(seconds)]
     return Tool("perf record", command, "[ perf record: Woken up")
 
@@ -102,6 +103,7 @@ def _usage(watch: _Watch, start: float, end: float, used: resource.struct_rusage
         cpu_total=used.ru_utime + used.ru_stime,
         peak_recording=watch.peak_mb,
         peak_total=used.ru_maxrss / 1024,
+        written_recording=watch.written_mb,
         to_files=end - watch.recorded,
     )
 
@@ -127,6 +129,7 @@ class _Watch:
         self.end_seen = False
         self.cpu = 0.0
         self.peak_mb = 0.0
+        self.written_mb = 0.0
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -164,6 +167,7 @@ class _Watch:
         cpu, peak_mb = _used_by_tree(self._process.pid)
         self.cpu = max(self.cpu, cpu)
         self.peak_mb = max(self.peak_mb, peak_mb)
+        self.written_mb = max(self.written_mb, _written_mb(self._process.pid))
 
     def _read(self) -> None:
         assert self._process.stderr is not None
@@ -200,6 +204,13 @@ def _used_by_tree(pid: int) -> tuple[float, float]:
             status = Path(f"/proc/{member}/status").read_text()
             peak_kb += next((float(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0.0)
     return cpu, peak_kb / 1024
+
+
+def _written_mb(pid: int) -> float:
+    with contextlib.suppress(OSError):
+        fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+        return int(fields["wchar"]) / 1e6
+    return 0.0
 
 
 def _tree(pid: int) -> list[int]:

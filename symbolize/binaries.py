@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lockflame.errors import reason_of
 from lockflame.events import FileMapping
-from symbolize.elf import ElfImage, ElfProblem
+from symbolize.elf import ElfImage, ElfProblem, NotElf
 
 DELETED = " (deleted)"
 DEBUG_ROOT = "/usr/lib/debug"
@@ -17,12 +17,17 @@ DEBUG_ROOT = "/usr/lib/debug"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Binary:
-    """A mapped file, opened; `image` is None when it couldn't be, for `reason`."""
+    """A mapped file, opened; `image` is None when it couldn't be, for `reason`.
+
+    `is_generated`: no program file is behind it, but memory or a file of some other kind that a JIT has
+    written code to.
+    """
 
     path: str
     build_id: str
     image: ElfImage | None
     reason: str = ""
+    is_generated: bool = False
 
 
 def open_binary(mapping: FileMapping, pid: int, held_file: int | None = None) -> Binary:
@@ -34,7 +39,7 @@ def open_binary(mapping: FileMapping, pid: int, held_file: int | None = None) ->
         return _open_vdso(mapping)
     path = mapping.path.removesuffix(DELETED)
     if not path.startswith("/") or path.startswith("//"):
-        return Binary(mapping.path, mapping.build_id, None, "not backed by a file")
+        return Binary(mapping.path, mapping.build_id, None, "not backed by a file", is_generated=True)
     reason = "the file is gone"
     for candidate in _candidates(mapping, pid, path, held_file):
         try:
@@ -42,6 +47,8 @@ def open_binary(mapping: FileMapping, pid: int, held_file: int | None = None) ->
         except OSError as error:
             if not isinstance(error, FileNotFoundError):
                 reason = reason_of(error)
+        except NotElf as error:
+            return Binary(path, "", None, str(error), is_generated=True)
         except ElfProblem as error:
             reason = str(error)
         else:

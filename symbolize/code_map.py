@@ -17,6 +17,7 @@ from lockflame.events import FileMapping, HeldFiles
 from symbolize.address_space import ADDRESS_BITS, AddressSpace
 from symbolize.binaries import Binary, open_binary
 from symbolize.unwind import UNMAPPED, UnwindData
+from symbolize.unwind.reading import USER_ADDRESS_END
 
 SHIFT = np.uint64(ADDRESS_BITS)
 ADDRESS_MASK = np.uint64((1 << ADDRESS_BITS) - 1)
@@ -32,15 +33,14 @@ _NOT_OPENED = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Image:
-    """Something that has code. `pid` is a process that maps it."""
+    """Something that has code. `pid` is a process that maps it.
+
+    Addresses in it are those as linked, offsets in a file that couldn't be opened, or, for generated
+    code, addresses of the process.
+    """
 
     binary: Binary
     pid: int
-
-    @property
-    def is_elf(self) -> bool:
-        """Whether addresses in it are addresses as linked; else they are those of the process."""
-        return self.binary.image is not None
 
 
 class CodeMap:
@@ -81,8 +81,14 @@ class CodeMap:
                 self._open_row(index)
             image = self._row_images[row]
         # What can't be a user address at all has no bits left for itself in a key.
-        within = np.where(address >> SHIFT, np.uint64(0), address + self._row_biases[row])
+        within = np.where(address >= USER_ADDRESS_END, np.uint64(0), address + self._row_biases[row])
         return image, within & ADDRESS_MASK
+
+    def rules_key(self, image: int) -> str:
+        """What the unwind rules of an image are stored under; empty where it has no build-id."""
+        data = self.unwind_data(image)
+        build_id = self.images[image].binary.build_id
+        return f"{build_id}-{data.fingerprint()}" if data is not None and build_id else ""
 
     def unwind_data(self, image: int) -> UnwindData | None:
         """The unwind data of an image; None where it isn't an ELF file that could be opened."""
@@ -100,28 +106,35 @@ class CodeMap:
         mapping, pid = self._rows[row], self._row_pids[row]
         image = self._image_of(mapping, pid)
         self._row_images[row] = image
-        elf = self.images[image].binary.image
-        if elf is not None:
-            as_linked = elf.segment_address(mapping.file_offset)
-            self._row_biases[row] = np.uint64((as_linked - mapping.start) % 2**64)
+        binary = self.images[image].binary
+        if image != UNMAPPED and not binary.is_generated:
+            # Of a file that can't be opened, the offset is all that is the same in every process.
+            first = binary.image.segment_address(mapping.file_offset) if binary.image else mapping.file_offset
+            self._row_biases[row] = np.uint64((first - mapping.start) % 2**64)
 
     def _image_of(self, mapping: FileMapping, pid: int) -> int:
-        is_file = mapping.path.startswith("/") and not mapping.path.startswith("//")
-        # Without a file it is the process's own code (a JIT's), wherever in it that may lie.
-        owner = pid if mapping.path != "[vdso]" else 0
-        file = (mapping.path, mapping.device, mapping.inode, mapping.build_id) if is_file else owner
-        if file in self._image_of_file:
-            return self._image_of_file[file]
-        if len(self.images) >= IMAGES_MOST:
-            return UNMAPPED
-        binary = open_binary(mapping, pid, self._held_files.get((mapping.device, mapping.inode)))
-        # A file that is known by inode from one process and by build-id from another is one image.
-        same = (binary.path, binary.build_id) if binary.image and binary.build_id else ("alone", len(self.images))
+        is_anonymous = mapping.path.startswith("//") or not mapping.path.startswith(("/", "[vdso]"))
+        file = (mapping.path, mapping.device, mapping.inode, mapping.build_id, pid if is_anonymous else 0)
+        index = self._image_of_file.get(file)
+        if index is None:
+            binary = open_binary(mapping, pid, self._held_files.get((mapping.device, mapping.inode)))
+            index = self._image_of_file[file] = self._index_of(binary, pid)
+        return index
+
+    def _index_of(self, binary: Binary, pid: int) -> int:
+        same: object = len(self.images)
+        if binary.is_generated:
+            # It is the process's own code, wherever in it that may lie.
+            same = ("generated", pid)
+        elif binary.image and binary.build_id:
+            # A file that is known by inode from one process and by build-id from another is one image.
+            same = (binary.path, binary.build_id)
         index = self._image_of_binary.get(same)
         if index is None:
+            if len(self.images) >= IMAGES_MOST:
+                return UNMAPPED
             index = self._image_of_binary[same] = len(self.images)
             self.images.append(Image(binary, pid))
-        self._image_of_file[file] = index
         return index
 
 

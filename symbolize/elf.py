@@ -27,6 +27,10 @@ class ElfProblem(Exception):
     """A file is not ELF or damaged; the message says how. Its frames stay unnamed for that reason."""
 
 
+class NotElf(ElfProblem):
+    """Something else than an ELF file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A PT_LOAD segment: what the loader maps. `elf_address` is its address as linked."""
@@ -60,7 +64,7 @@ class ElfImage:
         """Raises `ElfProblem` when `data` isn't a 64-bit little-endian ELF image."""
         self._data = memoryview(data)
         if bytes(self._data[:4]) != b"\x7fELF":
-            raise ElfProblem("not an ELF file")
+            raise NotElf("not an ELF file")
         try:
             elf = ELFFile(cast("IO[bytes]", io.BytesIO(data) if isinstance(data, bytes) else data))
             if elf.elfclass != 64 or not elf.little_endian:

@@ -63,9 +63,11 @@ class Namer:
         image = self._code_map.images[index]
         if index == UNMAPPED:
             return Name(UNKNOWN, "", FrameKind.USER, index, reason=image.binary.reason)
-        if image.binary.image is not None:
-            return self._symbol_name(index, image, address)
-        return self._jit_name(index, image, address)
+        if image.binary.is_generated:
+            return self._jit_name(index, image, address)
+        if image.binary.image is None:
+            return Name(_module_offset(image, address), "", FrameKind.USER, index, reason=image.binary.reason)
+        return self._symbol_name(index, image, address)
 
     def _kernel_name(self, address: int) -> Name:
         if self._kernel is None:
@@ -102,9 +104,9 @@ class Namer:
         function = perf_map.find(address) if perf_map else None
         if function:
             return Name(function, function, FrameKind.JIT, index)
-        reason = image.binary.reason
-        if perf_map is None and not image.binary.path.startswith("/"):
-            reason = f"generated code, and there is no /tmp/perf-{image.pid}.map"
+        reason = f"generated code, and there is no /tmp/perf-{image.pid}.map"
+        if perf_map:
+            reason = f"generated code that /tmp/perf-{image.pid}.map doesn't have"
         return Name(_module_offset(image, address), "", FrameKind.JIT, index, reason=reason)
 
     def _perf_map(self, pid: int) -> PerfMap | None:
@@ -119,6 +121,6 @@ def _named(symbol: Symbol, index: int) -> Name:
 
 
 def _module_offset(image: Image, address: int) -> str:
-    module = os.path.basename(image.binary.path) or image.binary.path
-    # Perf calls memory without a file //anon; to a reader it is the process's generated code.
-    return f"[{'anon' if module in ('anon', '') else module.strip('[]')}+0x{address:x}]"
+    # The kernel calls memory without a file //anon; other generated code counts as that, too.
+    module = "anon" if image.binary.is_generated else os.path.basename(image.binary.path).strip("[]")
+    return f"[{module}+0x{address:x}]"

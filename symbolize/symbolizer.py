@@ -28,6 +28,7 @@ from symbolize import ragged
 from symbolize.address_space import CommTimeline, replay
 from symbolize.code_map import CodeMap, Image
 from symbolize.naming import MARKER_KEY, Name, Namer
+from symbolize.rule_store import RuleStore, default_folder
 from symbolize.unwind import RuleCache
 from symbolize.user_stacks import UserStacks, complete_stacks
 
@@ -45,7 +46,11 @@ def symbolize(
     spaces = replay(recording.snapshots, recording.events, samples.pid, samples.time_ns)
     code_map = CodeMap(spaces.spaces, held_files or {})
     namer = Namer(code_map)
-    user = complete_stacks(samples, spaces.of_sample, code_map, RuleCache(code_map.unwind_data), namer)
+    store = RuleStore(default_folder())
+    rules = RuleCache(code_map.unwind_data, lambda image: store.load(code_map.rules_key(image)))
+    user = complete_stacks(samples, spaces.of_sample, code_map, rules, namer)
+    for image in rules.learned:
+        store.save(code_map.rules_key(image), rules.of_image(image))
     offsets, keys = _whole_stacks(samples, user)
     distinct, frames = np.unique(keys, return_inverse=True)
     names = namer.names(distinct)
@@ -65,7 +70,7 @@ def symbolize(
             samples=len(samples),
             truncated=int((~user.is_whole).sum()),
             unresolved=_unresolved(offsets, frames, names),
-            notes=info.notes + tuple(_notes(namer)),
+            notes=info.notes + tuple(_notes(namer, store)),
         ),
     )
 
@@ -168,6 +173,8 @@ def _unresolved(offsets: ragged.Offsets, frames: NDArray[np.int64], names: list[
     return int(is_unnamed[frames[leaves]].sum())
 
 
-def _notes(namer: Namer) -> Iterable[str]:
+def _notes(namer: Namer, store: RuleStore) -> Iterable[str]:
+    if store.damaged:
+        yield f"{store.damaged} damaged files of unwind rules in {default_folder()} were left out."
     if namer.perf_map_lines_skipped:
         yield f"{namer.perf_map_lines_skipped} lines of perf maps (/tmp/perf-PID.map) were skipped: not readable."

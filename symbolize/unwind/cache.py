@@ -23,9 +23,21 @@ class RuleCache:
     and is one row without rules. The table is replaced, never changed, when rules are added.
     """
 
-    def __init__(self, unwind_data: Callable[[int], UnwindData | None]) -> None:
-        """`unwind_data` gives the unwind data of an image by its number, None when there is none to read."""
+    def __init__(
+        self,
+        unwind_data: Callable[[int], UnwindData | None],
+        stored: Callable[[int], RuleTable | None] = lambda _: None,
+    ) -> None:
+        """Both are asked by the number of an image when its first address is looked up.
+
+        `unwind_data` gives its unwind data, None when there is none to read; `stored` the rules by ELF
+        address that are known from elsewhere and were checked, None when there are none.
+        """
         self._unwind_data = unwind_data
+        self._stored = stored
+        self._asked: set[int] = set()
+        self.learned: set[int] = set()
+        """The images of which something was decoded."""
         self._general: dict[int, GeneralRule] = {}
         self.table = gap_table(0, 1 << _IMAGE_SHIFT)
         self.hits = 0
@@ -45,7 +57,10 @@ class RuleCache:
         self.hits += len(keys) - missed
         self.misses += missed
         if missed:
-            self._learn(image[missing], elf_address[missing])
+            if self._take_stored(np.unique(image[missing]).tolist()):
+                missing = keys >= self.table.end[self._rows(keys)]
+            if missing.any():
+                self._learn(image[missing], elf_address[missing])
             rows = self._rows(keys)
             rows = np.where(keys < self.table.end[rows], rows, _NO_ROW)
         return rows
@@ -83,12 +98,22 @@ class RuleCache:
     def _rows(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         return np.searchsorted(self.table.start, keys, side="right") - 1
 
+    def _take_stored(self, images: list[int]) -> bool:
+        """Adds what is stored of images that are new here; whether there was anything."""
+        new = [number for number in images if number not in self._asked]
+        self._asked.update(new)
+        found = [(number, table) for number in new if (table := self._stored(number)) is not None and len(table)]
+        for number, table in found:
+            self.add(number, table)
+        return bool(found)
+
     def _learn(self, image: NDArray[np.int32], elf_address: NDArray[np.uint64]) -> None:
         learned: list[RuleTable] = []
         for number in np.unique(image).tolist():
             data = self._unwind_data(number)
             table = data.decode(elf_address[image == number]) if data is not None else gap_table(0, 1 << _IMAGE_SHIFT)
             learned.append(table.shift(_base(number)))
+            self.learned.add(number)
         self._merge(learned)
 
     def _merge(self, tables: list[RuleTable]) -> None:

@@ -5,6 +5,7 @@ Only the FDEs that addresses land in are decoded. Bad data gives rows without ru
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 
 import numpy as np
@@ -35,6 +36,16 @@ class UnwindData:
     def index(self) -> FrameIndex:
         """All FDEs by where they start."""
         return build_index(self._image, self._eh_frame, self._debug_frame)
+
+    def fingerprint(self) -> str:
+        """A hash of all that the rules follow from, in hex."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name in (".eh_frame_hdr", ".eh_frame", ".debug_frame"):
+            section = self._image.sections.get(name)
+            if section is not None:
+                digest.update(b"%x %x;" % (section.elf_address, section.size))
+                digest.update(self._image.data(section))
+        return digest.hexdigest()
 
     def function_starts(self, elf_addresses: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """The (starts, ends) of the FDEs that cover the addresses, uint64[n] each; (0, 0) where none does.

@@ -67,12 +67,14 @@ def test_a_second_signal_leaves_a_whole_file_or_none(tmp_path: Path, number: sig
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_target_that_ends_while_it_is_recorded(tmp_path: Path, number: signal.Signals) -> None:
     output = tmp_path / "p.pb.gz"
-    with running([build_target("split_70_30.c")]) as target:
-        with lockflame_session("record", "-p", target.pid, "-d", 60, "-F", 999, "-o", output) as session:
-            session.wait_until_recording()
-            time.sleep(1)
-            target.process.send_signal(number)  # a zombie at first: pytest takes its status later
-            profile = recorded(session.finish(timeout=20), output).profile
+    with (
+        running([build_target("split_70_30.c")]) as target,
+        lockflame_session("record", "-p", target.pid, "-d", 60, "-F", 999, "-o", output) as session,
+    ):
+        session.wait_until_recording()
+        time.sleep(1)
+        target.process.send_signal(number)  # a zombie at first: pytest takes its status later
+        profile = recorded(session.finish(timeout=20), output).profile
     assert profile.recording.duration_ns == pytest.approx(1e9, rel=0.3)
     assert weight_of(profile, "work_seventy") > 0
     assert profile.recording.unresolved < 0.05 * profile.recording.samples
@@ -108,19 +110,21 @@ def assert_losses_are_counted(result: Recorded, cpu_ns: int) -> None:
 def test_records_lost_while_stopped_are_counted(tmp_path: Path, wakes_up: str) -> None:
     output = tmp_path / "p.pb.gz"
     arguments = ("-d", 4, "-F", FREQUENCY_HZ, "-o", output)
-    with running([build_target("many_threads.c"), "--threads", 8, "--working", 8]) as target:
-        with lockflame_session("record", "-p", target.pid, *arguments) as session:
-            session.wait_until_recording()
-            before_ns, start = process_cpu_ns(target.pid), time.monotonic()
-            time.sleep(0.5)
-            session.process.send_signal(signal.SIGSTOP)
-            time.sleep(2 if wakes_up == "before-the-end" else 4)
-            session.process.send_signal(signal.SIGCONT)
-            while session.is_recording():
-                time.sleep(0.005)
-            cpu_ns = process_cpu_ns(target.pid) - before_ns
-            elapsed_s = time.monotonic() - start
-            result = recorded(session.finish(), output)
+    with (
+        running([build_target("many_threads.c"), "--threads", 8, "--working", 8]) as target,
+        lockflame_session("record", "-p", target.pid, *arguments) as session,
+    ):
+        session.wait_until_recording()
+        before_ns, start = process_cpu_ns(target.pid), time.monotonic()
+        time.sleep(0.5)
+        session.process.send_signal(signal.SIGSTOP)
+        time.sleep(2 if wakes_up == "before-the-end" else 4)
+        session.process.send_signal(signal.SIGCONT)
+        while session.is_recording():
+            time.sleep(0.005)
+        cpu_ns = process_cpu_ns(target.pid) - before_ns
+        elapsed_s = time.monotonic() - start
+        result = recorded(session.finish(), output)
     assert elapsed_s == pytest.approx(4 if wakes_up == "before-the-end" else 4.5, abs=0.4)
     assert_losses_are_counted(result, cpu_ns)
 
@@ -154,6 +158,7 @@ def test_records_lost_while_a_drain_is_held_up_are_counted(monkeypatch: pytest.M
     def read_late(pid: int) -> None:
         time.sleep(2)
         os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.5)  # until the last of its threads stands
         while piece := os.read(read_end, 1 << 20):
             pieces.append(piece)
 
@@ -205,10 +210,28 @@ def test_sigint_is_ignored_where_the_parent_ignores_it(tmp_path: Path) -> None:
 def test_the_summary_goes_to_a_closed_pipe(tmp_path: Path) -> None:
     """Whoever read the messages has gone: the files are kept all the same."""
     output = tmp_path / "p.pb.gz"
-    with running([build_target("split_70_30.c")]) as target:
-        with lockflame_session("record", "-p", target.pid, "-d", 1, "-F", 999, "-o", output) as session:
-            assert session.process.stderr is not None
-            session.process.stderr.close()
-            status = session.process.wait(30)
+    with (
+        running([build_target("split_70_30.c")]) as target,
+        lockflame_session("record", "-p", target.pid, "-d", 1, "-F", 999, "-o", output) as session,
+    ):
+        assert session.process.stderr is not None
+        session.process.stderr.close()
+        status = session.process.wait(30)
     assert output.exists()
     assert status == 0
+
+
+@pytest.mark.parametrize("kind", ["pid", "command"])
+@pytest.mark.parametrize("delay_s", [0.1, 0.2, 0.3, 0.4])
+def test_a_signal_while_it_starts(tmp_path: Path, kind: str, delay_s: float) -> None:
+    """Before there is a recording, a signal ends it as any program, without a word; later it ends the recording."""
+    output = tmp_path / "p.pb.gz"
+    with running([build_target("split_70_30.c")]) as target:
+        what = ("-p", target.pid) if kind == "pid" else ("--", "sleep", "60")
+        with lockflame_session("record", "-o", output, *what) as session:
+            time.sleep(delay_s)
+            session.process.terminate()
+            result = session.finish(timeout=20)
+    assert "Traceback" not in result.stderr
+    assert result.status in (-signal.SIGTERM, 0 if kind == "pid" else 128 + signal.SIGTERM)
+    assert output.exists() == (result.status >= 0)

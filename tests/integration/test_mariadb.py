@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lockflame.profile import Profile
+from lockflame.profile import Location, Profile
 from tests.support.mariadb import MariaDb
 from tests.support.recording import function_names, process_cpu_ns, record
 
@@ -17,6 +17,13 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 SVG_BYTES_MOST = 1_000_000
 EXPECTED = ("do_command", "JOIN::exec", "mysql_execute_command", "dispatch_command")
+
+
+MODULE_AND_OFFSET = re.compile(r"\[?[^\[\]]+\+0x[0-9a-f]+\]?|\[kernel\]")
+
+
+def unresolved_locations(profile: Profile) -> list[Location]:
+    return [location for location in profile.locations if location.unresolved_reason]
 
 
 def has_function(profile: Profile, name: str) -> bool:
@@ -39,7 +46,10 @@ def test_mariadb_from_the_attach_to_the_picture(
     assert [name for name in EXPECTED if not has_function(profile, name)] == []
     assert info.lost == 0
     assert info.truncated < 0.02 * info.samples
-    assert info.unresolved < 0.05 * info.samples
+    # Debian's mariadbd is stripped: what has no dynamic symbol keeps its module and offset.
+    unnamed = [profile.functions[location.lines[-1].function].name for location in unresolved_locations(profile)]
+    assert [name for name in unnamed if not MODULE_AND_OFFSET.fullmatch(name)] == []
+    assert info.unresolved < 0.5 * info.samples
 
     assert svg.stat().st_size < SVG_BYTES_MOST
     text = "".join(ElementTree.parse(svg).getroot().itertext())

@@ -65,12 +65,14 @@ def test_fork_storm_of_an_attached_process(tmp_path: Path) -> None:
 
 def test_threads_that_start_after_the_attach(tmp_path: Path) -> None:
     output = tmp_path / "p.pb.gz"
-    with running([build_target("late_threads.c")]) as target:
-        with lockflame_session("record", "-p", target.pid, "-d", 60, "-F", 999, "-o", output) as session:
-            session.wait_until_recording()
-            time.sleep(2)
-            truth = target.stop()  # the recording ends with its process
-            profile = recorded(session.finish(), output).profile
+    with (
+        running([build_target("late_threads.c")]) as target,
+        lockflame_session("record", "-p", target.pid, "-d", 60, "-F", 999, "-o", output) as session,
+    ):
+        session.wait_until_recording()
+        time.sleep(2)
+        truth = target.stop()  # the recording ends with its process
+        profile = recorded(session.finish(), output).profile
     tids = {thread.tid for thread in profile.threads} - {target.pid}
     assert len(tids) > 50
     assert len(tids) <= truth["threads"]

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.integration
 
 PLAIN = ("plain", "recursion", "saved_registers", "alloca", "large_frames", "tail_calls", "realigned", "plt")
 SPECIAL = ("exceptions", "signal_raised", "signal_timer", "signal_altstack", "qsort", "thread", "dlopen", "assembly")
-FREQUENCY_HZ, SECONDS = 999, 1.3
-FEWEST_SAMPLES = 300
-"""Of some 1,300, where another process shares the CPU."""
+FREQUENCY_HZ, SECONDS = 999, 1.0
+FEWEST_SAMPLES = 200
+"""Of some 1,000, where another process shares the CPU."""
 
 
 @pytest.mark.parametrize("flags", UNWIND_FLAG_SETS, ids=" ".join)

@@ -90,8 +90,11 @@ def test_no_such_process() -> None:
 
 
 def test_command_line_keeps_empty_arguments_apart() -> None:
-    with subprocess.Popen(["/bin/cat", "-", "", "-"], stdin=subprocess.PIPE) as process:
-        assert procfs.command_line(process.pid) == "/bin/cat -  -"
+    command = ["/bin/sh", "-c", "echo ready; read line", "", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # a process just after its exec has no command line yet
+        assert procfs.command_line(process.pid) == "/bin/sh -c echo ready; read line  -"
 
 
 def test_family_holds_children_of_children() -> None:

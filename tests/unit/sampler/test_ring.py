@@ -160,9 +160,9 @@ def file_size_limit(size: int) -> Iterator[None]:
 def test_a_full_spool_ends_with_a_whole_record(ring: RingBuffer) -> None:
     write_records(range(100))
     with tempfile.TemporaryFile(buffering=0) as spool:
-        with file_size_limit(50 * COMM_RECORD_BYTES + 20):
-            with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
-                ring.drain(spool.fileno())
+        limit = file_size_limit(50 * COMM_RECORD_BYTES + 20)
+        with limit, pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+            ring.drain(spool.fileno())
         ring.drain(spool.fileno())
         spool.seek(0)
         assert names_in(spool.read())[:100] == names(range(100))

@@ -110,5 +110,7 @@ def test_a_binary_is_not_opened_before_an_address_needs_it(tmp_path: Path) -> No
 
 
 def test_more_spaces_than_keys_have_room_for_are_not_mixed_up() -> None:
-    spaces = [[FileMapping(0x5000, 0x6000, 0, "//anon")], *([[]] * SPACES_MOST)]
-    assert find(code_map(*spaces), (SPACES_MOST, 0x5000)) == [(UNMAPPED, 0x5000)]
+    first = AddressSpace(NO_PID, (FileMapping(0x5000, 0x6000, 0, "//anon"),))
+    code = CodeMap((first, *[AddressSpace(NO_PID)] * SPACES_MOST), {})
+    for space in (SPACES_MOST - 1, SPACES_MOST, SPACES_MOST + 1):
+        assert find(code, (space, 0x5000)) == [(UNMAPPED, 0x5000)]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +27,7 @@ def flat(rows: list[list[int]]) -> list[int]:
 @given(ROWS)
 def test_offsets_cut_the_flat_list_into_its_rows(rows: list[list[int]]) -> None:
     offsets, values = offsets_of(rows), flat(rows)
-    assert [values[start:end] for start, end in zip(offsets[:-1], offsets[1:], strict=True)] == rows
+    assert [values[start:end] for start, end in pairwise(offsets)] == rows
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 6)), max_size=10))
