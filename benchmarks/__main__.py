@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import agreement, completeness, recording, stack_sizes, unwinding  # noqa: F401  (fill the list)
+from benchmarks.loads import stop_servers
 from benchmarks.registry import BENCHMARKS, Report, Settings
 from tests.support.needs import CannotTest
 from tests.support.paths import BUILD
@@ -40,8 +41,11 @@ def main(names: tuple[str, ...], quick: bool, rounds: int | None, only_list: boo
     if rounds is not None:
         settings = Settings(rounds, settings.seconds)
     missed = 0
-    for name in names or tuple(BENCHMARKS):
-        missed += run(name, settings)
+    try:
+        for name in names or tuple(BENCHMARKS):
+            missed += run(name, settings)
+    finally:
+        stop_servers()
     sys.exit(1 if missed else 0)
 
 

@@ -29,7 +29,7 @@ class Shares:
     marked: float
     named: float
     samples: int
-    peers: dict[str, float] = field(default_factory=lambda: {})
+    peers: dict[str, list[float]] = field(default_factory=lambda: {})
     cut: Counter[str] = field(default_factory=lambda: Counter())
 
 
@@ -40,7 +40,7 @@ def completeness(settings: Settings) -> Report:
     remarks: list[str] = []
     is_quick = settings.rounds < 3
     for name, load in LOADS.items():
-        seconds = 3 if is_quick else 20 if name == "mariadb" else settings.seconds
+        seconds = 2 if is_quick else 20 if name == "mariadb" else settings.seconds
         try:
             with load() as pid, tempfile.TemporaryDirectory(prefix="lf-bench-") as folder:
                 shares = shares_of(pid, seconds, Path(folder))
@@ -76,17 +76,17 @@ def record_ours(pid: int, seconds: int, output: Path, *options: str) -> list[Use
     return user_stacks(read(str(output)))
 
 
-def perf_whole_percent(data: Path) -> float:
-    """The share of samples with user frames whose outermost one, by perf, is a start."""
+def perf_whole_percent(data: Path) -> list[float]:
+    """The share of samples with user frames whose outermost one, by perf, is a start; empty without such samples."""
     stacks = [stack for stack in perf_stacks(data) if stack.names]
-    return 100 * sum(stack.is_whole for stack in stacks) / max(1, len(stacks))
+    return [100 * sum(stack.is_whole for stack in stacks) / len(stacks)] if stacks else []
 
 
 def figures_of(name: str, shares: Shares) -> Sequence[Figure]:
     """The lines of one load: not marked as truncated, beside each peer; and by the name of the root frame."""
     limit = MARIADB_LIMIT if name == "mariadb" else OTHERS_LIMIT
     lines = [
-        Figure(f"{name}: whole, beside {peer}", "%", [shares.marked], [share], limit, limit_is_least=True)
+        Figure(f"{name}: whole, beside {peer}", "%", [shares.marked], share, limit, limit_is_least=True)
         for peer, share in shares.peers.items()
     ]
     return [*lines, Figure(f"{name}: root named as a start", "%", [shares.named], (), limit, limit_is_least=True)]

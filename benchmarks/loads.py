@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from tests.support.cli import SYSTEM_PYTHON
-from tests.support.mariadb import mariadb_running
+from tests.support.mariadb import MariaDb, mariadb_running
 from tests.support.needs import find_program
 from tests.support.postgres import postgres_running
 from tests.support.process import kill_group
@@ -23,10 +24,26 @@ while True:
 """
 
 
+_servers = contextlib.ExitStack()
+
+
+@functools.cache
+def shared_mariadb() -> MariaDb:
+    """One MariaDB for all benchmarks; each starts its own load. `stop_servers` stops it."""
+    return _servers.enter_context(mariadb_running())
+
+
+def stop_servers() -> None:
+    """Stop what benchmarks share."""
+    _servers.close()
+    shared_mariadb.cache_clear()
+
+
 @contextlib.contextmanager
 def mariadb() -> Iterator[int]:
     """MariaDB under sysbench oltp_read_write with 32 threads."""
-    with mariadb_running() as server, server.sysbench("oltp_read_write", 32):
+    server = shared_mariadb()
+    with server.sysbench("oltp_read_write", 32):
         yield server.pid
 
 

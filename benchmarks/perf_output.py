@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.tools import ToolFailed
+from benchmarks.tools import ToolFailed, process_tree
 from tests.support.needs import find_program
 
 START_NAMES = frozenset(
@@ -37,8 +37,12 @@ def is_start(name: str) -> bool:
 
 
 def perf_record(pid: int, seconds: float, data: Path, call_graph: str, frequency: int = 99) -> None:
-    """Record a process with `perf record`; `call_graph` is `fp` or `dwarf,BYTES`."""
-    options = ["-F", str(frequency), "--call-graph", call_graph, "-p", str(pid), "-o", str(data), "--mmap-pages=4096"]
+    """Record a process with `perf record`; `call_graph` is `fp` or `dwarf,BYTES`.
+
+    Its children are named one by one: perf follows those that are yet to come only.
+    """
+    pids = ",".join(map(str, process_tree(pid)))
+    options = ["-F", str(frequency), "--call-graph", call_graph, "-p", pids, "-o", str(data), "--mmap-pages=4096"]
     run_perf("record", "--quiet", "--no-buildid", "--no-buildid-cache", *options, "--", "sleep", str(seconds))
 
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.loads import shared_mariadb
 from benchmarks.registry import Figure, Report, Settings, benchmark
 from benchmarks.tools import Tool, ToolFailed, Usage, lockflame_tool, measure, perf_dwarf_tool
-from tests.support.mariadb import MariaDb, mariadb_running
+from tests.support.mariadb import MariaDb
 
 THREADS = 32
 SCRIPT = "oltp_read_write"
@@ -40,14 +41,14 @@ def recording(settings: Settings) -> Report:
     rounds: dict[MakeTool, list[Round]] = {tool: [] for tool in tools}
     failures: list[str] = []
     order = random.Random(1)
-    with mariadb_running() as database:
-        run_round(database, perf_dwarf_tool, Settings(1, 2))  # a warm-up, of the server above all
-        for _ in range(settings.rounds):
-            for make_tool in order.sample(tools, len(tools)):
-                try:
-                    rounds[make_tool].append(run_round(database, make_tool, settings))
-                except ToolFailed as failure:
-                    failures.append(str(failure))
+    database = shared_mariadb()
+    run_round(database, perf_dwarf_tool, Settings(1, 2))  # a warm-up, of the server above all
+    for _ in range(settings.rounds):
+        for make_tool in order.sample(tools, len(tools)):
+            try:
+                rounds[make_tool].append(run_round(database, make_tool, settings))
+            except ToolFailed as failure:
+                failures.append(str(failure))
     ours, peers = rounds[lockflame_tool], rounds[perf_dwarf_tool]
     return Report(
         f"MariaDB under sysbench {SCRIPT}, {THREADS} threads, 99 Hz, {settings.seconds} s: "

@@ -15,6 +15,7 @@ from lockflame.pprof import read
 from tests.support.user_stacks import user_stacks, whole_share
 
 SIZES_KB = (8, 16, 24, 32, 48, 64)
+QUICK_SIZES_KB = (8, 16, 32, 64)
 LARGEST = 65528
 
 Measured = defaultdict[tuple[str, int], list[float]]
@@ -25,12 +26,12 @@ Measured = defaultdict[tuple[str, int], list[float]]
 def stack_sizes(settings: Settings) -> Report:
     """Completeness, bytes and CPU by the size of the copies, on MariaDB under one load; without perf in quick mode."""
     is_quick = settings.rounds < 3
-    seconds, rounds = (2, 1) if is_quick else (5, 2)
+    seconds, rounds, sizes_kb = (2, 1, QUICK_SIZES_KB) if is_quick else (5, 2, SIZES_KB)
     ours: Measured = defaultdict(list)
     peers: Measured = defaultdict(list)
     order = random.Random(1)
     with mariadb() as pid:
-        for size_kb in order.sample(SIZES_KB * rounds, len(SIZES_KB) * rounds):
+        for size_kb in order.sample(sizes_kb * rounds, len(sizes_kb) * rounds):
             stack_bytes = min(size_kb * 1024, LARGEST)
             with tempfile.TemporaryDirectory(prefix="lf-bench-") as name:
                 folder = Path(name)
@@ -40,12 +41,12 @@ def stack_sizes(settings: Settings) -> Report:
                 if is_quick:
                     continue
                 _run(perf_dwarf_tool(pid, seconds, folder, stack_bytes), seconds, size_kb, peers)
-                peers["whole stacks", size_kb].append(perf_whole_percent(folder / "perf.data"))
+                peers["whole stacks", size_kb].extend(perf_whole_percent(folder / "perf.data"))
     units = {"whole stacks": "%", "written": "MB/s", "own CPU while recording": "ms/s"}
     figures = [
         Figure(f"{size_kb} KB: {what}", unit, ours[what, size_kb], peers[what, size_kb])
         for what, unit in units.items()
-        for size_kb in SIZES_KB
+        for size_kb in sizes_kb
     ]
     title = f"MariaDB under sysbench, 32 threads, 99 Hz, {seconds} s, copies of each size: medians of {rounds}"
     return Report(title, "perf record dwarf", figures)

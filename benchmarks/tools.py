@@ -197,7 +197,7 @@ def _wait_for_end(pid: int) -> None:
 def _used_by_tree(pid: int) -> tuple[float, float]:
     """CPU seconds so far, and the sum of the peaks of resident memory in MB, of a process and its descendants."""
     cpu = peak_kb = 0.0
-    for member in _tree(pid):
+    for member in process_tree(pid):
         with contextlib.suppress(OSError, ValueError):
             # The kernel's id of another process's CPU clock (linux/include/linux/posix-timers.h).
             cpu += time.clock_gettime((~member << 3) | CPUCLOCK_SCHED)
@@ -213,10 +213,11 @@ def _written_mb(pid: int) -> float:
     return 0.0
 
 
-def _tree(pid: int) -> list[int]:
+def process_tree(pid: int) -> list[int]:
+    """A process and its descendants."""
     found = [pid]
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
             for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
-                found.extend(_tree(int(child)))
+                found.extend(process_tree(int(child)))
     return found

@@ -294,6 +294,8 @@ class _Decoder:
         return Thread(numbers.get("pid", 0), numbers.get("tid", 0), texts.get("thread", ""))
 
     def _recording(self) -> RecordingInfo:
+        if not self._message.HasField("recording"):
+            return RecordingInfo(started_unix_ns=self._message.time_nanos, duration_ns=self._message.duration_nanos)
         message = self._message.recording
         values = {field.name: getattr(message, field.name) for field in fields(RecordingInfo)}
         values["notes"] = tuple(message.notes)

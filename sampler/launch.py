@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+from contextlib import suppress
 from dataclasses import dataclass
 
 from lockflame.errors import LockflameError
@@ -58,7 +59,8 @@ class Child:
     def send(self, number: int) -> None:
         """Sends a signal, unless the command has ended."""
         if self.status is None:
-            os.kill(self.pid, number)
+            with suppress(PermissionError):  # it has become another user
+                os.kill(self.pid, number)
 
     def close(self) -> None:
         """Frees what belongs to the start. A command that was never let go ends by itself."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lockflame.errors import reason_of
 from lockflame.events import FileMapping
-from symbolize.elf import ElfImage, ElfProblem, NotElf
+from symbolize.elf import ElfImage, ElfProblem, NotElf, open_regular
 
 DELETED = " (deleted)"
 DEBUG_ROOT = "/usr/lib/debug"
@@ -67,18 +66,11 @@ def _candidates(mapping: FileMapping, pid: int, path: str, held_file: int | None
 
 def _open_same(path: str, mapping: FileMapping) -> ElfImage:
     """Opens a file if it is the mapped one: by build-id where known, else by inode."""
-    # Not blocking: the path comes from outside and may be a FIFO by now.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ElfProblem("not a regular file")
-        # The device isn't compared: overlay and btrfs show another one in mappings than in stat(2).
-        if mapping.inode and status.st_ino != mapping.inode and not mapping.build_id:
-            raise ElfProblem("the file was replaced since it was mapped")
-        image = ElfImage.open(descriptor)
-    finally:
-        os.close(descriptor)
+    file = open_regular(path)
+    # The device isn't compared: overlay and btrfs show another one in mappings than in stat(2).
+    if mapping.inode and os.fstat(file.fileno()).st_ino != mapping.inode and not mapping.build_id:
+        raise ElfProblem("the file was replaced since it was mapped")
+    image = ElfImage(file)
     if mapping.build_id and image.build_id != mapping.build_id:
         raise ElfProblem("the file was replaced since it was mapped (its build-id differs)")
     return image
@@ -103,24 +95,27 @@ def open_debug_file(binary: Binary, debug_root: str = DEBUG_ROOT) -> ElfImage | 
     """The separate debug file of a binary, by build-id or by `.gnu_debuglink`; None when there is none."""
     if binary.image is None:
         return None
-    for path in _debug_candidates(binary, binary.image, debug_root):
+    for path, checksum in _debug_candidates(binary, binary.image, debug_root):
         try:
             image = ElfImage.open(path)
         except (OSError, ElfProblem):
             continue  # most candidates don't exist
-        if image.build_id == binary.build_id:
+        if binary.build_id and image.build_id == binary.build_id:
+            return image
+        if not binary.build_id and image.checksum() == checksum:
             return image
     return None
 
 
-def _debug_candidates(binary: Binary, image: ElfImage, debug_root: str) -> Iterator[str]:
-    if binary.build_id:
-        yield f"{debug_root}/.build-id/{binary.build_id[:2]}/{binary.build_id[2:]}.debug"
+def _debug_candidates(binary: Binary, image: ElfImage, debug_root: str) -> Iterator[tuple[str, int]]:
+    """Paths, and the checksum that counts where there is no build-id (GDB manual, "Separate Debug Files")."""
     section = image.sections.get(".gnu_debuglink")
-    if section is not None:
-        name = os.fsdecode(bytes(image.data(section)).split(b"\0", 1)[0])
-        folder = os.path.dirname(binary.path)
-        if name and "/" not in name:
-            yield f"{folder}/{name}"
-            yield f"{folder}/.debug/{name}"
-            yield f"{debug_root}{folder}/{name}"
+    link = bytes(image.data(section)) if section is not None else b""
+    checksum = int.from_bytes(link[-4:], "little")
+    if binary.build_id:
+        yield f"{debug_root}/.build-id/{binary.build_id[:2]}/{binary.build_id[2:]}.debug", checksum
+    name = os.fsdecode(link.split(b"\0", 1)[0])
+    folder = os.path.dirname(binary.path)
+    if name and "/" not in name:
+        for path in (f"{folder}/{name}", f"{folder}/.debug/{name}", f"{debug_root}{folder}/{name}"):
+            yield path, checksum

@@ -15,10 +15,10 @@ import pydemumble
 
 MANGLED_PREFIXES = ("_Z", "_R", "__Z", "___Z")
 MEMORY_BYTES = 256 << 20
-CPU_SECONDS = 5
+CPU_SECONDS = 2
 # Longer than anyone reads; the linkage name is shown instead.
 NAME_CHARACTERS_MOST = 1 << 14
-CHILDREN_MOST = 8
+CHILDREN_MOST = 4
 _LENGTH = struct.Struct("<I")
 
 

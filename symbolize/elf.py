@@ -6,9 +6,10 @@ pyelftools reads the headers; tables with many rows are read in bulk elsewhere.
 from __future__ import annotations
 
 import io
-import mmap
 import os
+import stat
 import struct
+import zlib
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
@@ -21,6 +22,13 @@ NT_GNU_BUILD_ID = 3
 SHF_EXECINSTR = 4
 NOTE_BYTES_MOST = 1 << 16
 ENTRIES_MOST = 1 << 16
+NAMES_BYTES_MOST = 1 << 24
+CHECKSUM_BYTES = 1 << 20
+
+_HEADER_ERRORS = (
+    *(ELFError, ValueError, OverflowError, UnicodeError),
+    *(AttributeError, KeyError, TypeError, IndexError),
+)
 
 
 class ElfProblem(Exception):
@@ -57,54 +65,65 @@ class Section:
     """False for `.bss` and, in a debug file, for all that stayed in the binary."""
 
 
-class ElfImage:
-    """One ELF file (or one from memory, such as the vdso), read-only."""
+def open_regular(path: str) -> IO[bytes]:
+    """Opens a file for reading. Raises `OSError`, and `ElfProblem` for all but regular files.
 
-    def __init__(self, data: bytes | mmap.mmap) -> None:
-        """Raises `ElfProblem` when `data` isn't a 64-bit little-endian ELF image."""
-        self._data = memoryview(data)
-        if bytes(self._data[:4]) != b"\x7fELF":
-            raise NotElf("not an ELF file")
+    Not blocking: the path comes from outside and may be a FIFO by now.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ElfProblem("not a regular file")
+    return open(descriptor, "rb")
+
+
+class ElfImage:
+    """One ELF file (or one from memory, such as the vdso), read-only.
+
+    Files are read, not mapped: one that is cut off meanwhile would end us by SIGBUS.
+    """
+
+    def __init__(self, source: bytes | IO[bytes]) -> None:
+        """Raises `ElfProblem` when `source` isn't a 64-bit little-endian ELF image, and `OSError`."""
+        self._source = source
+        self._size = len(source) if isinstance(source, bytes) else os.fstat(source.fileno()).st_size
+        if self.read(0, 4) != b"\x7fELF":
+            raise NotElf("not an ELF file" if self._size else "an empty file")
         try:
-            elf = ELFFile(cast("IO[bytes]", io.BytesIO(data) if isinstance(data, bytes) else data))
+            elf = ELFFile(io.BytesIO(source) if isinstance(source, bytes) else source)
             if elf.elfclass != 64 or not elf.little_endian:
                 raise ElfProblem("not a 64-bit little-endian ELF file")
-            self.is_position_independent = elf["e_type"] == "ET_DYN"
             _check_tables(elf)
             self.segments = tuple(_segments(elf))
             self._notes = [(header["p_offset"], header["p_filesz"]) for header in _program_headers(elf, "PT_NOTE")]
-            self.sections = {section.name: section for section in _sections(elf, self._data)}
-        except (
-            ELFError,
-            ValueError,
-            OverflowError,
-            UnicodeError,
-            AttributeError,
-            KeyError,
-            TypeError,
-            IndexError,
-        ) as error:
+            self.sections = {section.name: section for section in self._read_sections(elf)}
+        except _HEADER_ERRORS as error:
             # pyelftools lets the errors of its parts through when a header holds nonsense.
             raise ElfProblem(f"damaged ELF headers ({error or type(error).__name__})") from error
         self.build_id = self._read_build_id()
 
     @classmethod
-    def open(cls, path: str | int) -> ElfImage:
-        """Maps a file, given by path or descriptor. Raises `OSError` or `ElfProblem`."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if isinstance(path, str) else path
-        try:
-            if os.fstat(descriptor).st_size == 0:
-                raise ElfProblem("an empty file")
-            return cls(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
-        finally:
-            if isinstance(path, str):
-                os.close(descriptor)
+    def open(cls, path: str) -> ElfImage:
+        """Opens the file at a path. Raises `OSError` or `ElfProblem`."""
+        return cls(open_regular(path))
+
+    def read(self, file_offset: int, size: int) -> bytes:
+        """Some bytes of the file; fewer where it ends. Raises `OSError`."""
+        size = max(0, min(size, self._size - file_offset))
+        if isinstance(self._source, bytes):
+            return self._source[file_offset : file_offset + size]
+        return os.pread(self._source.fileno(), size, file_offset) if size else b""
 
     def data(self, section: Section) -> memoryview:
-        """The bytes of a section, cut off where the file ends."""
-        if not section.has_bytes:
-            return self._data[:0]
-        return self._data[section.file_offset : section.file_offset + section.size]
+        """The bytes of a section, cut off where the file ends. Raises `OSError`."""
+        return memoryview(self.read(section.file_offset, section.size) if section.has_bytes else b"")
+
+    def checksum(self) -> int:
+        """The CRC-32 of the whole file, as `.gnu_debuglink` has it. Raises `OSError`."""
+        checksum = 0
+        for offset in range(0, self._size, CHECKSUM_BYTES):
+            checksum = zlib.crc32(self.read(offset, CHECKSUM_BYTES), checksum)
+        return checksum
 
     def segment_address(self, file_offset: int) -> int:
         """The address as linked that belongs to a place in the file, also just before or behind a segment.
@@ -124,9 +143,21 @@ class ElfImage:
     def _read_build_id(self) -> str:
         """From its own section, or from any note that is loaded (debug files keep only the section)."""
         section = self.sections.get(".note.gnu.build-id")
-        places = [self.data(section)] if section is not None else []
-        places += [self._data[offset : offset + size] for offset, size in self._notes]
-        return next((found for place in places if (found := _build_id(bytes(place[:NOTE_BYTES_MOST])))), "")
+        places = [(section.file_offset, section.size)] if section is not None else []
+        notes = (self.read(offset, min(size, NOTE_BYTES_MOST)) for offset, size in [*places, *self._notes])
+        return next((found for note in notes if (found := _build_id(note))), "")
+
+    def _read_sections(self, elf: ELFFile) -> list[Section]:
+        # Not by iter_sections(), which reads whole hash tables on its way.
+        headers = [
+            _header(elf, elf.structs.Elf_Shdr, elf["e_shoff"] + index * elf["e_shentsize"])
+            for index in range(elf.num_sections())
+        ]
+        if not headers:
+            return []
+        strings = headers[elf.get_shstrndx()]
+        names = self.read(strings["sh_offset"], min(strings["sh_size"], NAMES_BYTES_MOST))
+        return [_section(header, index, names) for index, header in enumerate(headers)]
 
 
 def _build_id(notes: bytes) -> str:
@@ -163,30 +194,19 @@ def _segments(elf: ELFFile) -> list[Segment]:
     ]
 
 
-def _sections(elf: ELFFile, data: memoryview) -> list[Section]:
-    # Not by iter_sections(), which reads whole hash tables on its way.
-    headers = [
-        _header(elf, elf.structs.Elf_Shdr, elf["e_shoff"] + index * elf["e_shentsize"])
-        for index in range(elf.num_sections())
-    ]
-    if not headers:
-        return []
-    strings = headers[elf.get_shstrndx()]
-    names = bytes(data[strings["sh_offset"] : strings["sh_offset"] + strings["sh_size"]])
-    return [
-        Section(
-            name=os.fsdecode(names[header["sh_name"] :].split(b"\0", 1)[0]),
-            index=index,
-            elf_address=header["sh_addr"],
-            file_offset=header["sh_offset"],
-            size=header["sh_size"],
-            entry_size=header["sh_entsize"],
-            link=header["sh_link"],
-            is_executable=bool(header["sh_flags"] & SHF_EXECINSTR),
-            has_bytes=header["sh_type"] != "SHT_NOBITS",
-        )
-        for index, header in enumerate(headers)
-    ]
+def _section(header: dict[str, Any], index: int, names: bytes) -> Section:
+    end = names.find(b"\0", header["sh_name"])
+    return Section(
+        name=os.fsdecode(names[header["sh_name"] : end]),
+        index=index,
+        elf_address=header["sh_addr"],
+        file_offset=header["sh_offset"],
+        size=header["sh_size"],
+        entry_size=header["sh_entsize"],
+        link=header["sh_link"],
+        is_executable=bool(header["sh_flags"] & SHF_EXECINSTR),
+        has_bytes=header["sh_type"] != "SHT_NOBITS",
+    )
 
 
 def _header(elf: ELFFile, structure: Any, file_offset: int) -> dict[str, Any]:

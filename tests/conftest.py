@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.cli import CliResult, run_lockflame
 from tests.support.mariadb import MariaDb, mariadb_running
@@ -22,6 +23,17 @@ from tests.support.redis import Redis, redis_running
 
 Server = TypeVar("Server")
 Left = TypeVar("Left")
+
+
+# A machine under load is no reason to fail.
+settings.register_profile("lockflame", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lockflame")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests neither use nor fill the user's cache of unwind rules."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

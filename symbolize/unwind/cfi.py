@@ -75,8 +75,8 @@ class UnwindData:
         section = section_at(self._image, elf_address - 1)
         if section is None:
             return b""
-        end = elf_address - section.elf_address
-        return bytes(self._image.data(section)[max(end - size, 0) : end])
+        size = min(size, elf_address - section.elf_address)
+        return self._image.read(section.file_offset + elf_address - size - section.elf_address, size)
 
     def _decode_entry(self, builder: TableBuilder, entry: int) -> None:
         limit = self.index.limit(entry)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import gzip
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,14 @@ pytestmark = pytest.mark.integration
 
 NO_SUCH_PID = 2**22 + 1
 PF_KTHREAD = 0x00200000
+INTERRUPTS_THE_IMPORT_OF_CLICK = """
+import os, signal, sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +251,19 @@ def test_full_disk_leaves_no_half_file(work: Path, target: Target, suffix: str, 
 
 
 @pytest.mark.requires_root
+def test_a_full_disk_under_one_output_spares_the_other(work: Path, target: Target) -> None:
+    sound = work / "p.svg"
+    with tmpfs(work / "disk", "size=256k") as disk:
+        fill(disk)
+        outputs = ("-o", disk / "p.pb.gz", "-o", sound)
+        with lockflame_session("record", "-p", target.pid, "-d", 0.5, *outputs, cwd=work) as session:
+            result = session.finish()
+    assert result.status == 1
+    assert result.stderr.count("lockflame: error: ") == 1
+    assert sound.exists()
+
+
+@pytest.mark.requires_root
 def test_full_disk_under_the_spool_keeps_what_was_taken(work: Path, target: Target) -> None:
     output = work / "p.pb.gz"
     with tmpfs(work / "disk", "size=6m") as disk:
@@ -372,6 +394,30 @@ def test_flame_keeps_the_old_picture_when_the_file_is_bad(work: Path) -> None:
     (work / "p.pb.gz").write_bytes(b"bad")
     fails("flame", "p.pb.gz", "-o", "p.svg", cwd=work)
     assert (work / "p.svg").read_text() == "old"
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
+def test_results_that_cannot_be_written(work: Path, redirection: str) -> None:
+    launcher = ["sh", "-c", f'exec "$@" {redirection}', "sh"]
+    with lockflame_session("doctor", cwd=work, launcher=launcher) as session:
+        result = session.finish()
+    assert "Traceback" not in result.stderr
+    if redirection == ">/dev/full":
+        assert result.status == 1
+        assert result.stderr.startswith("lockflame: error: ")
+        assert result.stderr.count("\n") == 1
+
+
+def test_ctrl_c_while_python_still_imports(work: Path, tmp_path: Path) -> None:
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    (hooks / "sitecustomize.py").write_text(INTERRUPTS_THE_IMPORT_OF_CLICK)
+    env = {"PYTHONPATH": os.pathsep.join([str(hooks), str(REPO)])}
+    with lockflame_session("record", "-p", os.getpid(), cwd=work, env=env) as session:
+        result = session.finish()
+    assert result.status in (130, -signal.SIGINT)
+    assert "Traceback" not in result.stderr
+    assert list(work.iterdir()) == []
 
 
 def test_repo_is_not_written_to() -> None:

@@ -240,3 +240,24 @@ def test_a_command_that_cannot_run(tmp_path: Path, kind: str) -> None:
         assert result.stderr.startswith(f"lockflame: error: cannot run {program}. ")
         assert result.stderr.count("\n") == 1
         assert list(work.iterdir()) == []
+
+
+def test_an_empty_command_is_no_command(tmp_path: Path) -> None:
+    with lockflame_session("record", "--", "", cwd=tmp_path) as session:
+        result = session.finish()
+    assert result.status in (1, 2)
+    assert result.stderr.startswith("lockflame: error: ")
+    assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", "2>/dev/full"])
+def test_messages_that_cannot_be_written_change_nothing(tmp_path: Path, redirection: str) -> None:
+    """The profile is what was asked for: it is written, and the exit status is still the command's."""
+    output = tmp_path / "p.pb.gz"
+    launcher = ["sh", "-c", f'exec "$@" {redirection}', "sh"]
+    with lockflame_session("record", "-o", output, "--", "sh", "-c", "exit 7", launcher=launcher) as session:
+        result = session.finish()
+    assert output.exists()
+    assert "Traceback" not in result.stderr
+    assert result.status == 7

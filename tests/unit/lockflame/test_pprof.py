@@ -186,10 +186,6 @@ def test_a_foreign_profile_can_be_read() -> None:
     assert decode(encode(found), "x").total(SAMPLES) == 2
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="lockflame/pprof.py:_recording: of a file without our extension it says that kernel frames were not allowed",
-)
 def test_of_a_foreign_profile_only_what_it_says_is_known() -> None:
     message = foreign_profile()
     recording = decode(gzip.compress(message.SerializeToString()), "x").recording

@@ -153,10 +153,6 @@ def test_the_debug_file_of_another_build_is_not_taken(tmp_path: Path) -> None:
     assert name_in_debug_file(binary, tmp_path) is None
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="symbolize/binaries.py:open_debug_file doesn't compare the CRC of .gnu_debuglink where there is no build-id",
-)
 def test_a_debug_file_with_another_checksum_is_not_taken(tmp_path: Path) -> None:
     crc = debug_crc(bytes(debug_file())) ^ 1
     binary = opened(write_elf(tmp_path / "server", ElfFile(debuglink=("server.debug", crc))))

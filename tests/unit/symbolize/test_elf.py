@@ -29,11 +29,6 @@ def test_sections_segments_and_build_id() -> None:
     ]
 
 
-@pytest.mark.parametrize("is_pie", [True, False])
-def test_kind_of_file(is_pie: bool) -> None:
-    assert ElfImage(bytes(ElfFile(is_pie=is_pie))).is_position_independent == is_pie
-
-
 def test_a_file_without_build_id_has_none() -> None:
     assert ElfImage(bytes(ElfFile())).build_id == ""
 
@@ -100,7 +95,7 @@ def test_opening_by_path(tmp_path: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(ElfProblem, match="empty"):
         ElfImage.open(str(path))
-    with pytest.raises(OSError, match="Errno"):
+    with pytest.raises(ElfProblem, match="not a regular file"):
         ElfImage.open(str(tmp_path))
     with pytest.raises(FileNotFoundError):
         ElfImage.open(str(tmp_path / "missing"))
