@@ -3,7 +3,8 @@
 The frame pointer leads on (System V psABI for x86-64, 3.2.2): the caller's is at [rbp], the return
 address at [rbp + 8]. Only a frame that was interrupted (a leaf, or under a signal) may not have set it
 up yet: where [rsp] points right behind a call instruction, the code was just called, as PLT stubs and
-small leaf functions in assembly are, and [rsp] is its return address. Assembly that has pushed
+small leaf functions in assembly are, and [rsp] is its return address. And where the frame pointer
+leads to no call but [rsp + 8] does, the code has only aligned the stack. Assembly that has pushed
 something else and uses no frame pointer skips its caller; that can't be seen.
 """
 
@@ -20,6 +21,9 @@ from symbolize.unwind.stacks import GOES_ON, SP, LiveFrames, SampleColumns, Stac
 
 _RBP = KEPT.index(RBP)
 _LONGEST_CALL = 7
+# What a call without frame pointer must push to keep the stack aligned (psABI, 3.2.2), as CPython 3.12's
+# trampolines do (Python/asm_trampoline.S).
+_PADDING_BYTES = 8
 
 FollowsCall = Callable[[NDArray[np.int32], NDArray[np.uint64]], NDArray[np.bool_]]
 """Tells of each (space, address) whether it is right behind a call instruction in executable memory."""
@@ -42,24 +46,40 @@ def step_without_rules(samples: SampleColumns, frames: LiveFrames, follows_call:
     kept[:, _RBP] = caller_pointer
     kept[:, SP] = frame_pointer + 16
     callers = Callers(kept[:, SP].copy(), pc, kept, status)
-    _prefer_just_called(samples, frames, follows_call, callers)
+    _prefer_calls_without_frame_pointer(samples, frames, follows_call, callers)
     return callers
 
 
-def _prefer_just_called(
+def _prefer_calls_without_frame_pointer(
     samples: SampleColumns, frames: LiveFrames, follows_call: FollowsCall, callers: Callers
 ) -> None:
-    """Puts [rsp] in place of the frame pointer's guess where it follows a call."""
-    rows = np.flatnonzero(frames.is_exact)
+    """Takes a word near the top of the stack instead of the frame pointer's guess where it follows a call."""
+    space = samples.space[frames.sample]
+    just_called = np.flatnonzero(frames.is_exact)
+    _take_return_address(samples, frames, follows_call, callers, just_called, 0)
+    is_doubtful = ~frames.is_exact & (callers.status != StackEnd.COMPLETE)
+    is_doubtful[is_doubtful] = ~follows_call(space[is_doubtful], callers.pc[is_doubtful])
+    _take_return_address(samples, frames, follows_call, callers, np.flatnonzero(is_doubtful), _PADDING_BYTES)
+
+
+def _take_return_address(
+    samples: SampleColumns,
+    frames: LiveFrames,
+    follows_call: FollowsCall,
+    callers: Callers,
+    rows: NDArray[np.int64],
+    above_sp: int,
+) -> None:
+    """Puts the word `above_sp` bytes above the stack pointer in place of those rows' return addresses."""
     if not len(rows):
         return
-    sp = frames.kept[rows, SP]
-    top, status = load(samples, frames.sample[rows], sp)
-    is_called = (status == GOES_ON) & follows_call(samples.space[frames.sample[rows]], top)
+    sample = frames.sample[rows]
+    words, status = load(samples, sample, frames.kept[rows, SP] + np.uint64(above_sp))
+    is_called = (status == GOES_ON) & follows_call(samples.space[sample], words)
     rows = rows[is_called]
-    callers.pc[rows] = top[is_called]
+    callers.pc[rows] = words[is_called]
     callers.kept[rows] = frames.kept[rows]
-    callers.kept[rows, SP] += np.uint64(8)
+    callers.kept[rows, SP] += np.uint64(above_sp + 8)
     callers.cfa[rows] = callers.kept[rows, SP]
     callers.status[rows] = GOES_ON
 
