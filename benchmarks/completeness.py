@@ -24,11 +24,15 @@ MOST_CUT_SHOWN = 3
 
 @dataclass(slots=True)
 class Shares:
-    """Percent of the samples with user frames that are whole; `cut` counts our others by their outermost frames."""
+    """Percent of the samples with user frames that are whole: not `marked` as truncated, or `named` as a start.
+
+    `unnamed` of ours are whole and end in a function without a symbol; `cut` counts our others by their last frames.
+    """
 
     marked: float
     named: float
     samples: int
+    unnamed: int
     peers: dict[str, list[float]] = field(default_factory=lambda: {})
     cut: Counter[str] = field(default_factory=lambda: Counter())
 
@@ -50,6 +54,8 @@ def completeness(settings: Settings) -> Report:
         figures += figures_of(name, shares)
         cut = "; ".join(f"{count} × {frames}" for frames, count in shares.cut.most_common(MOST_CUT_SHOWN))
         remarks.append(f"{name}: {shares.samples:,} samples with user frames{f', cut: {cut}' if cut else ''}")
+        if shares.unnamed:
+            remarks.append(f"{name}: {shares.unnamed} roots have no name; in libc they have one with libc6-dbg")
     return Report("Whole user stacks, 99 Hz, one recording each", "perf", figures, remarks)
 
 
@@ -57,7 +63,8 @@ def shares_of(pid: int, seconds: int, folder: Path) -> Shares:
     """Record a process with each tool, one after the other."""
     stacks = record_ours(pid, seconds, folder / "ours.pb.gz")
     named = samples_of([stack for stack in stacks if is_start(stack.names[-1])])
-    shares = Shares(100 * whole_share(stacks), 100 * named / max(1, samples_of(stacks)), samples_of(stacks))
+    unnamed = samples_of([stack for stack in stacks if not stack.is_truncated and "+0x" in stack.names[-1]])
+    shares = Shares(100 * whole_share(stacks), 100 * named / max(1, samples_of(stacks)), samples_of(stacks), unnamed)
     for stack in stacks:
         if stack.is_truncated:
             shares.cut[" < ".join(stack.names[-3:])] += stack.samples

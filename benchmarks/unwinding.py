@@ -95,7 +95,7 @@ def run_quietly(command: list[str]) -> None:
 
 
 def seconds_of(work: Callable[[], Any]) -> float:
-    """The CPU time that something takes, in this process and in what it starts: one core's, as if it were ours alone."""
+    """The CPU time that something takes, in this process and in what it starts: as if the core were ours alone."""
     gc.collect()
     start = _cpu_seconds()
     work()

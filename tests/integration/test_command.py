@@ -97,7 +97,7 @@ def test_surroundings_are_as_without_lockflame(tmp_path: Path, soft_limit: int) 
 def test_inherited_files_reach_the_command(tmp_path: Path) -> None:
     read_end, write_end = os.pipe()
     try:
-        command = ("sh", "-c", f"echo through >&{write_end}")
+        command = ("sh", "-c", f"echo through >/proc/self/fd/{write_end}")
         with lockflame_session("record", "-o", tmp_path / "p.pb.gz", "--", *command, pass_fds=[write_end]) as session:
             assert session.finish().status == 0
         assert os.read(read_end, 100) == b"through\n"

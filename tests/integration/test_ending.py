@@ -111,7 +111,7 @@ def test_records_lost_while_stopped_are_counted(tmp_path: Path, wakes_up: str) -
     output = tmp_path / "p.pb.gz"
     arguments = ("-d", 4, "-F", FREQUENCY_HZ, "-o", output)
     with (
-        running([build_target("many_threads.c"), "--threads", 8, "--working", 8]) as target,
+        running([build_target("many_threads.c"), "--threads", "8", "--working", "8"]) as target,
         lockflame_session("record", "-p", target.pid, *arguments) as session,
     ):
         session.wait_until_recording()
@@ -132,7 +132,7 @@ def test_records_lost_while_stopped_are_counted(tmp_path: Path, wakes_up: str) -
 def test_records_lost_before_the_targets_end_are_counted(tmp_path: Path) -> None:
     """All that wrote into the full buffers is gone when Lockflame wakes up."""
     output = tmp_path / "p.pb.gz"
-    with running([build_target("many_threads.c"), "--threads", 8, "--working", 8]) as target:
+    with running([build_target("many_threads.c"), "--threads", "8", "--working", "8"]) as target:
         arguments = ("-p", target.pid, "-d", 60, "-F", FREQUENCY_HZ, "-o", output)
         with lockflame_session("record", *arguments) as session:
             session.wait_until_recording()
@@ -162,7 +162,7 @@ def test_records_lost_while_a_drain_is_held_up_are_counted(monkeypatch: pytest.M
         while piece := os.read(read_end, 1 << 20):
             pieces.append(piece)
 
-    with running([build_target("many_threads.c"), "--threads", 8, "--working", 8]) as target:
+    with running([build_target("many_threads.c"), "--threads", "8", "--working", "8"]) as target:
         reader = threading.Thread(target=read_late, args=(target.pid,))
         recorder = Recorder(target.pid, FREQUENCY_HZ, 32768)
         with StopSignals() as stop:

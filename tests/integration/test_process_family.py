@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,7 @@ STORM = ("--rate", "200", "--seconds", "3", "--burn-us", "3000")
 @pytest.fixture(scope="module")
 def crowd() -> Iterator[Target]:
     """A process with a thousand threads, two of which work."""
-    with running([build_target("many_threads.c"), "--threads", THREADS, "--working", 2]) as target:
+    with running([build_target("many_threads.c"), "--threads", str(THREADS), "--working", "2"]) as target:
         yield target
 
 
@@ -107,7 +107,7 @@ def test_processes_are_told_apart_in_the_stacks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("soft_limit", [256, None], ids=["soft-limit-256", "soft-limit-as-it-is"])
 def test_a_thousand_threads(
-    tmp_path: Path, crowd: Target, soft_limit: int | None, record_property: pytest.RecordProperty
+    tmp_path: Path, crowd: Target, soft_limit: int | None, record_property: Callable[[str, object], None]
 ) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     launcher = [find_program("prlimit"), f"--nofile={soft_limit}:{hard}", "--"] if soft_limit else []

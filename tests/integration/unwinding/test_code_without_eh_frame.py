@@ -118,9 +118,10 @@ def test_damaged_rules_end_stacks_and_not_the_recording(section: str, share: flo
     shutil.copy(build_target("unwind_chain.c", flags=OPTIMISED), program)
     damage_section(program, section, seed, share)
     stacks, truth, result = chain_stacks(program, tmp_path)
-    if share == 1.0 and section == ".eh_frame":
+    if section == ".eh_frame_hdr":
+        assert_all_match(stacks, truth)  # only a table to search: without it, the section itself is walked
+    elif share == 1.0:
         assert all(stack.is_truncated for stack in stacks), describe(stacks)
-    claimed = [stack for stack in stacks if not stack.is_truncated]
-    assert_all_match(claimed, truth)
-    assert result.profile.recording.truncated >= samples_of(stacks) - samples_of(claimed)
+    cut = [stack for stack in user_stacks(result.profile) if stack.is_truncated]
+    assert result.profile.recording.truncated == samples_of(cut)
     assert "Traceback" not in result.stderr
