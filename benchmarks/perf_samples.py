@@ -13,6 +13,7 @@ from lockflame.events import CommEvent, Event, FileMapping, ForkEvent, MapEvent
 from lockflame.samples import StackCopies
 from symbolize.address_space import AddressSpace, replay
 from symbolize.code_map import CodeMap
+from symbolize.rule_store import RuleStore
 from symbolize.unwind import RuleCache, UnwoundStacks, unwind
 from tests.unit.symbolize.unwind.perf_data import PerfData, read_perf_data
 
@@ -48,6 +49,13 @@ class PerfSamples:
         code = self.code_map()
         rules = RuleCache(code.unwind_data)
         return self.unwind(code, rules), code, rules
+
+    def unwind_stored(self, store: RuleStore) -> RuleCache:
+        """The same with rules read from disk; returns them."""
+        code = self.code_map()
+        rules = RuleCache(code.unwind_data, lambda image: store.load(code.rules_key(image)))
+        self.unwind(code, rules)
+        return rules
 
 
 def load_perf_samples(data: Path) -> PerfSamples:

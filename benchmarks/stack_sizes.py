@@ -7,10 +7,10 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
-from benchmarks.completeness import perf_whole_percent
 from benchmarks.loads import mariadb
+from benchmarks.perf_output import perf_stacks
 from benchmarks.registry import Figure, Report, Settings, benchmark
-from benchmarks.tools import Tool, lockflame_tool, measure, perf_dwarf_tool
+from benchmarks.tools import Usage, lockflame_tool, measure, perf_dwarf_tool
 from lockflame.pprof import read
 from tests.support.user_stacks import user_stacks, whole_share
 
@@ -35,14 +35,17 @@ def stack_sizes(settings: Settings) -> Report:
             stack_bytes = min(size_kb * 1024, LARGEST)
             with tempfile.TemporaryDirectory(prefix="lf-bench-") as name:
                 folder = Path(name)
-                _run(lockflame_tool(pid, seconds, folder, "--stack-size", str(stack_bytes)), seconds, size_kb, ours)
-                stacks = user_stacks(read(str(folder / "ours.pb.gz")))
-                ours["whole stacks", size_kb].append(100 * whole_share(stacks))
+                usage = measure(lockflame_tool(pid, seconds, folder, "--stack-size", str(stack_bytes)), seconds)
+                profile = read(str(folder / "ours.pb.gz"))
+                keep(ours, size_kb, seconds, usage, profile.recording.samples, whole_share(user_stacks(profile)))
                 if is_quick:
                     continue
-                _run(perf_dwarf_tool(pid, seconds, folder, stack_bytes), seconds, size_kb, peers)
-                peers["whole stacks", size_kb].extend(perf_whole_percent(folder / "perf.data"))
-    units = {"whole stacks": "%", "written": "MB/s", "own CPU while recording": "ms/s"}
+                usage = measure(perf_dwarf_tool(pid, seconds, folder, stack_bytes), seconds)
+                stacks = perf_stacks(folder / "perf.data")
+                with_user = [stack for stack in stacks if stack.names]
+                whole = sum(stack.is_whole for stack in with_user) / max(1, len(with_user))
+                keep(peers, size_kb, seconds, usage, len(stacks), whole)
+    units = {"whole stacks": "%", "written": "KB/sample", "own CPU while recording": "ms/s"}
     figures = [
         Figure(f"{size_kb} KB: {what}", unit, ours[what, size_kb], peers[what, size_kb])
         for what, unit in units.items()
@@ -52,7 +55,8 @@ def stack_sizes(settings: Settings) -> Report:
     return Report(title, "perf record dwarf", figures)
 
 
-def _run(tool: Tool, seconds: int, size_kb: int, measured: Measured) -> None:
-    usage = measure(tool, seconds)
-    measured["written", size_kb].append(usage.written_recording / seconds)
+def keep(measured: Measured, size_kb: int, seconds: int, usage: Usage, samples: int, whole: float) -> None:
+    """Add the figures of one recording."""
+    measured["whole stacks", size_kb].append(100 * whole)
+    measured["written", size_kb].append(1000 * usage.written_recording / max(1, samples))
     measured["own CPU while recording", size_kb].append(1000 * usage.cpu_recording / seconds)

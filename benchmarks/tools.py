@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import select
 import subprocess
 import tempfile
 import threading
@@ -102,7 +103,7 @@ def _usage(watch: _Watch, start: float, end: float, used: resource.struct_rusage
         cpu_recording=watch.cpu,
         cpu_total=used.ru_utime + used.ru_stime,
         peak_recording=watch.peak_mb,
-        peak_total=used.ru_maxrss / 1024,
+        peak_total=watch.peak_total_mb,
         written_recording=watch.written_mb,
         to_files=end - watch.recorded,
     )
@@ -129,6 +130,7 @@ class _Watch:
         self.end_seen = False
         self.cpu = 0.0
         self.peak_mb = 0.0
+        self.peak_total_mb = 0.0
         self.written_mb = 0.0
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -141,7 +143,10 @@ class _Watch:
         if self.end_seen:
             self._look()
         self._on_recorded()
-        _wait_for_end(self._process.pid)
+        self.peak_total_mb = self.peak_mb
+        while not _ends_within(self._process.pid, POLL_SECONDS):
+            # Not ru_maxrss: that of a started process counts what its parent had when it was forked.
+            self.peak_total_mb = max(self.peak_total_mb, _used_by_tree(self._process.pid)[1])
 
     def close(self) -> None:
         """Kill what is left."""
@@ -182,16 +187,20 @@ def _has_ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
+def _ends_within(pid: int, seconds: float) -> bool:
+    ending = os.pidfd_open(pid)
+    try:
+        return bool(select.select([ending], [], [], seconds)[0])
+    finally:
+        os.close(ending)
+
+
 def _open_perf_events(pid: int) -> int:
     count = 0
     with contextlib.suppress(OSError):
         for entry in os.scandir(f"/proc/{pid}/fd"):
             count += os.readlink(entry.path) == "anon_inode:[perf_event]"
     return count
-
-
-def _wait_for_end(pid: int) -> None:
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 def _used_by_tree(pid: int) -> tuple[float, float]:

@@ -19,10 +19,11 @@ from benchmarks.perf_output import perf_record, perf_script_command
 from benchmarks.perf_samples import PerfSamples, load_perf_samples
 from benchmarks.registry import Figure, Report, Settings, benchmark
 from symbolize.naming import Namer
+from symbolize.rule_store import RuleStore
 
 STACK_BYTES = 16384
 FREQUENCY_HZ = 2999
-RECORD_SECONDS = 7
+RECORD_SECONDS = 9
 SAMPLES = 15_000
 FIRST = 2_000
 CPU = 1
@@ -37,15 +38,19 @@ def unwinding(settings: Settings) -> Report:
             perf_record(pid, RECORD_SECONDS, data, f"dwarf,{STACK_BYTES}", FREQUENCY_HZ)
         samples = load_perf_samples(data)
         with on_one_core():
-            return measure_all(samples, data, settings.rounds)
+            return measure_all(samples, data, RuleStore(Path(folder) / "rules"), settings.rounds)
 
 
-def measure_all(samples: PerfSamples, data: Path, rounds: int) -> Report:
+def measure_all(samples: PerfSamples, data: Path, store: RuleStore, rounds: int) -> Report:
     """All figures, each round ours and perf's in turn."""
     stacks, code, rules = samples.unwind_cold()
+    for image in rules.learned:
+        store.save(code.rules_key(image), rules.of_image(image))
+    from_disk = samples.unwind_stored(store).misses
     depth = float(np.mean(np.diff(stacks.callchains.offsets)))
     first = samples.first(FIRST)
     warm: list[float] = []
+    stored: list[float] = []
     cold: list[float] = []
     named: list[float] = []
     first_cold: list[float] = []
@@ -54,6 +59,7 @@ def measure_all(samples: PerfSamples, data: Path, rounds: int) -> Report:
     for _ in range(rounds):
         perf.append(seconds_of(lambda: run_quietly(perf_script_command(data))))
         warm.append(seconds_of(lambda: samples.unwind(code, rules)))
+        stored.append(seconds_of(lambda: samples.unwind_stored(store)))
         cold.append(seconds_of(samples.unwind_cold))
         named.append(seconds_of(lambda: unwind_and_name(samples)))
         first_cold.append(seconds_of(first.unwind_cold))
@@ -64,6 +70,7 @@ def measure_all(samples: PerfSamples, data: Path, rounds: int) -> Report:
                80_000, limit_is_least=True),
         Figure("times as fast as perf script, rules known", "×", faster, (), 8, limit_is_least=True),
         Figure("all stacks, rules known", "s", warm, perf),
+        Figure("all stacks, binaries opened and rules read from disk", "s", stored, perf),
         Figure("all stacks, no rules known", "s", cold, perf, 1, limit_is_ratio=True),
         Figure("all stacks, nothing known, every frame named", "s", named, perf),
         Figure(f"first {FIRST:,} stacks, no rules known", "s", first_cold, (), 1),
@@ -74,6 +81,8 @@ def measure_all(samples: PerfSamples, data: Path, rounds: int) -> Report:
     ]
     if count < SAMPLES:
         remarks.append(f"fewer than the {SAMPLES:,} samples that the limits are for")
+    if from_disk:
+        remarks.append(f"{from_disk} look-ups missed the rules from disk")
     if rules.misses != misses:
         remarks.append(f"{rules.misses - misses} look-ups missed although all rules were known")
     title = f"Unwinding MariaDB's stacks on one core, copies of {STACK_BYTES:,} bytes, CPU time: medians of {rounds}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Sequence
 from importlib import resources
 from string import Template
+from types import ModuleType
 from typing import Protocol, TypedDict, cast
 from xml.sax.saxutils import escape
 
@@ -111,9 +113,7 @@ def _frames(tree: Tree, layout: Layout, top: int) -> tuple[list[str], int]:
     """The frames as SVG elements, and their lower edge in pixels."""
     row_height = _row_height(layout.levels)
     font_size = row_height * 2 / 3
-    # Imported late: it is slow, as it imports pytest where that is installed.
-    render_section = cast(_RenderSection, importlib.import_module("flameprof").render_svg_section)
-    elements, bottom = render_section(
+    elements, bottom = _render_section()(
         _blocks(tree, layout, font_size),
         1,
         [palette.shades for palette in PALETTES],
@@ -123,6 +123,18 @@ def _frames(tree: Tree, layout: Layout, top: int) -> tuple[list[str], int]:
         top=top,
     )
     return [_compact(element) for element in elements], bottom
+
+
+def _render_section() -> _RenderSection:
+    """flameprof's drawing, imported late and without pytest, which it would import to be a plugin of (0.2 s)."""
+    hides_pytest = "pytest" not in sys.modules
+    if hides_pytest:
+        sys.modules["pytest"] = cast(ModuleType, None)  # "import pytest" then fails, as flameprof expects it may
+    try:
+        return cast(_RenderSection, importlib.import_module("flameprof").render_svg_section)
+    finally:
+        if hides_pytest:
+            del sys.modules["pytest"]
 
 
 def _row_height(levels: int) -> int:

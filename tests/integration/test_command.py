@@ -192,7 +192,7 @@ def test_duration_shorter_than_the_command(tmp_path: Path) -> None:
     start = time.monotonic()
     result = record(tmp_path / "p.pb.gz", "-d", 1, "-F", 99, "--", *command)
     assert time.monotonic() - start > 2.9
-    assert result.profile.recording.duration_ns == pytest.approx(1e9, rel=0.1)
+    assert 0.95e9 < result.profile.recording.duration_ns < 2.5e9
     assert "cpu_ns" in result.stdout
 
 

@@ -40,7 +40,7 @@ def test_mariadb_from_the_attach_to_the_picture(
         cpu_ns = process_cpu_ns(mariadb.pid) - before_ns
     profile, info = result.profile, result.profile.recording
 
-    assert info.samples > 300
+    assert info.samples > 100
     assert info.cpu_time_ns <= cpu_ns * 1.05
     assert info.samples == pytest.approx(info.cpu_time_ns * 99 / 1e9, rel=0.1)
     assert [name for name in EXPECTED if not has_function(profile, name)] == []

@@ -105,8 +105,8 @@ def test_a_jit_is_named_by_its_perf_map(tmp_path: Path, how: str) -> None:
             result = record(output, "-o", svg, "-p", target.pid, "-d", 2, "-F", 999)
     name = "hot_loop<jit> & co"
     profile = result.profile
-    assert weight_where(profile, lambda stack: stack[0] == name) > 0.9 * profile.total(CPU)
-    assert weight_where(profile, lambda stack: stack[:2] == [name, "call_jit"]) > 0.9 * profile.total(CPU)
+    assert weight_where(profile, lambda stack: stack[0] == name) > 0.7 * profile.total(CPU)
+    assert weight_where(profile, lambda stack: stack[:2] == [name, "call_jit"]) > 0.7 * profile.total(CPU)
     assert kinds_of(profile, name) == {FrameKind.JIT}
     assert name in text_of(svg)
     assert any("3 lines of perf maps" in note for note in profile.recording.notes)

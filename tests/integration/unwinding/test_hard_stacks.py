@@ -1,4 +1,4 @@
-"""Code whose unwind rules are elsewhere, absent or damaged, and stacks that are larger than their copy."""
+"""Code whose unwind rules are elsewhere, absent or damaged, signals, and stacks larger than their copy."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from tests.support.elf_sections import damage_section, section_names
 from tests.support.process import running
-from tests.support.recording import Recorded, record
-from tests.support.targets import build_target
+from tests.support.recording import Recorded, function_names, record
+from tests.support.targets import build_target, build_unwind_truth
 from tests.support.truth import Truth
 from tests.support.user_stacks import UserStack, describe, samples_of, user_stacks, whole_share
 
@@ -65,6 +65,16 @@ def test_stacks_are_whole_on_the_way_back_from_a_signal(tmp_path: Path) -> None:
     # Where the kernel has restored half of the registers, there is nothing to unwind from.
     without = [stack for stack in stacks if stack not in with_main]
     assert samples_of(with_main) >= 0.99 * samples_of(stacks), f"of {samples_of(stacks)} samples:{describe(without)}"
+
+
+def test_the_frame_of_a_signal_is_named_at_its_exact_address(tmp_path: Path) -> None:
+    """The handler returns to the first instruction of `__restore_rt`: nothing before it belongs to the function."""
+    with running([build_unwind_truth(), "--scenario", "signal_raised"]) as target:
+        profile = record(tmp_path / "p.pb.gz", "-p", target.pid, "-d", 0.6, "-F", 499).profile
+    if "__pthread_kill_implementation" not in function_names(profile):
+        pytest.skip("libc's own functions have no names here: apt-get install libc6-dbg")
+    handling = [stack.names for stack in user_stacks(profile) if "on_signal" in stack.names]
+    assert {names[names.index("on_signal") + 1] for names in handling} == {"__restore_rt"}
 
 
 def test_frame_pointers_alone_give_whole_stacks(tmp_path: Path) -> None:
