@@ -12,7 +12,7 @@ BENCH_ARGS ?=
 
 DEBIAN_VENV := python3-venv
 DEBIAN_DEMO := $(DEBIAN_VENV) g++
-DEBIAN_TEST := $(DEBIAN_DEMO) binutils gcc golang-go linux-perf chromium \
+DEBIAN_TEST := $(DEBIAN_DEMO) binutils gcc golang-go linux-perf libc6-dbg chromium \
 	mariadb-server sysbench redis-server redis-tools postgresql postgresql-contrib
 
 help:

@@ -55,11 +55,12 @@ class RingBuffer:
         waiting = head - tail
         if not waiting:
             return 0
-        self.fullest_bytes = max(self.fullest_bytes, waiting)
         start = tail % self.size
         first = min(waiting, self.size - start)
         pieces = [self._data[start : start + first], self._data[: waiting - first]]
         _append(spool, pieces)
+        # As full as it is by now: writing may have taken long.
+        self.fullest_bytes = max(self.fullest_bytes, self._head.value - tail)
         self._tail.value = head
         return waiting
 

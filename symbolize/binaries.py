@@ -43,8 +43,11 @@ def open_binary(mapping: FileMapping, pid: int, held_file: int | None = None) ->
     for candidate in _candidates(mapping, pid, path, held_file):
         try:
             image = _open_same(candidate, mapping)
+        except FileNotFoundError:
+            continue
         except OSError as error:
-            if not isinstance(error, FileNotFoundError):
+            # Not everyone may use the kernel's own links; that says nothing about the file.
+            if candidate == path:
                 reason = reason_of(error)
         except NotElf as error:
             return Binary(path, "", None, str(error), is_generated=True)

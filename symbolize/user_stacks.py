@@ -16,7 +16,8 @@ from symbolize.unwind import RuleCache, RuleKind, StackEnd, unwind
 
 # Where threads and processes begin, in libcs and runtimes whose unwind data doesn't say so.
 START_FUNCTIONS = frozenset(
-    {"_start", "start_thread", "clone", "__clone", "clone3", "__clone3", "_dl_start_user", "__libc_start_main"}
+    {"_start", "_dl_start_user", "__libc_start_main", "__libc_start_call_main"}
+    | {"start_thread", "clone", "__clone", "clone3", "__clone3"}
     | {"runtime.goexit", "runtime.mstart", "runtime.rt0_go"}
 )
 

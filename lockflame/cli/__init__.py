@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from typing import Any, NoReturn
 
 import click
 
 from lockflame import __version__
-from lockflame.errors import LockflameError
+from lockflame.cli.terminal import open_missing_streams, printable, say
+from lockflame.errors import LockflameError, reason_of
 
 COMMANDS = {
     "record": "Profile a running process, or a command from its start.",
@@ -56,6 +58,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def run(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit status. The one place where errors become lines."""
+    open_missing_streams()
+    _make_signals_exceptions()
     try:
         result: Any = cli.main(arguments, prog_name="lockflame", standalone_mode=False)
         sys.stdout.flush()
@@ -68,11 +72,43 @@ def run(arguments: list[str] | None = None) -> int:
     except LockflameError as error:
         return _fail(1, str(error))
     except (click.Abort, KeyboardInterrupt):
-        return _fail(130, "interrupted. Nothing was written.")
-    except BrokenPipeError:
-        # Whoever read our output has gone; nothing is wrong, and nothing may be written at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141
+        return _fail(130, "interrupted. A file is written whole or not at all.")
+    except _EndedBySignalError as ending:
+        # Cleaned up by now; whoever started us shall see what ended us.
+        signal.signal(ending.number, signal.SIG_DFL)
+        signal.raise_signal(ending.number)
+        return 128 + ending.number
+    except OSError as error:
+        # What we write elsewhere has errors of its own: this was the standard output.
+        _drop_output()
+        return _fail(1, f"cannot write the result. {reason_of(error)}.")
+
+
+def _make_signals_exceptions() -> None:
+    """Lets SIGTERM and SIGHUP unwind as Ctrl-C does, so that nothing half-done stays behind."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end_by_signal)
+
+
+class _EndedBySignalError(BaseException):
+    """A signal asked us to end; no part of the program catches it but to clean up."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def _end_by_signal(number: int, _: object) -> NoReturn:
+    raise _EndedBySignalError(number)
+
+
+def _drop_output() -> None:
+    """Sends what is still buffered nowhere; it would fail again at exit."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, 1)
+    os.close(descriptor)
 
 
 def _usage_hint(error: click.UsageError) -> str:
@@ -80,6 +116,5 @@ def _usage_hint(error: click.UsageError) -> str:
 
 
 def _fail(status: int, message: str) -> int:
-    line = " ".join(message.split())
-    sys.stderr.write(f"lockflame: error: {line}\n".encode("utf-8", "backslashreplace").decode())
+    say(f"lockflame: error: {printable(' '.join(message.split()))}")
     return status

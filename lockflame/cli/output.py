@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,18 @@ def check_writable(path: str) -> None:
 def write_profile(profile: Profile, output: Output, title: str | None = None) -> None:
     """Writes a profile in the output's format. Raises `LockflameError`."""
     write_file(output.path, render(profile, output.suffix, title))
+
+
+def write_profiles(profile: Profile, outputs: Iterable[Output]) -> None:
+    """Writes all that can be written. Raises the first `LockflameError` afterwards."""
+    errors: list[LockflameError] = []
+    for output in outputs:
+        try:
+            write_profile(profile, output)
+        except LockflameError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def render(profile: Profile, suffix: str, title: str | None = None) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import click
 
-from lockflame.cli.output import SUFFIXES, Output, OutputType, check_writable, write_profile
+from lockflame.cli.output import SUFFIXES, Output, OutputType, check_writable, write_profiles
 from lockflame.cli.progress import Progress, recording_progress
 from lockflame.errors import LockflameError
 from sampler import launch, procfs
@@ -100,6 +101,10 @@ def record_command(
       lockflame record -p $(pidof mariadbd) -d 10 -o before.pb.gz -o before.svg
       lockflame record -- ./my-server --threads 8
     """
+    if duration is not None and not math.isfinite(duration):
+        raise click.UsageError("-d/--duration is not a number of seconds", click.get_current_context())
+    if command and not command[0]:
+        raise click.UsageError("the command after -- is empty", click.get_current_context())
     if (pid is None) == (not command):
         raise click.UsageError("give either -p PID or a command after --", click.get_current_context())
     for output in outputs:
@@ -122,8 +127,7 @@ def record_command(
             finally:
                 raw.close()
             progress.step("writing files")
-            for output in outputs:
-                write_profile(profile, output)
+            write_profiles(profile, outputs)
         print_summary(profile, target.name, [output.path for output in outputs])
         return _exit_status(target, stop)
 

@@ -53,14 +53,14 @@ class RuleCache:
         keys = _keys(image, elf_address)
         rows = self._rows(keys)
         missing = keys >= self.table.end[rows]
+        if missing.any() and self._take_stored(np.unique(image[missing]).tolist()):
+            rows = self._rows(keys)
+            missing = keys >= self.table.end[rows]
         missed = int(np.count_nonzero(missing))
         self.hits += len(keys) - missed
         self.misses += missed
         if missed:
-            if self._take_stored(np.unique(image[missing]).tolist()):
-                missing = keys >= self.table.end[self._rows(keys)]
-            if missing.any():
-                self._learn(image[missing], elf_address[missing])
+            self._learn(image[missing], elf_address[missing])
             rows = self._rows(keys)
             rows = np.where(keys < self.table.end[rows], rows, _NO_ROW)
         return rows

@@ -5,7 +5,7 @@ A pure function of registers, stack copies and rules. Whatever is wrong with a s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -49,7 +49,7 @@ class UnwoundStacks:
 
     `callchains`: leaf first, the first address is the pc, the others are return addresses as they stand
     on the stack. Flat columns beside its addresses: `is_exact` bool: look the address up as it is (a
-    leaf, or what a signal interrupted), else at address - 1; `cfa` uint64: the stack pointer in the
+    leaf, what a signal interrupted, or where its handler returns to), else at address - 1; `cfa` uint64: the stack pointer in the
     caller, 0 where no caller was found. By sample: `end` uint8 of `StackEnd`.
     """
 
@@ -83,8 +83,12 @@ def unwind(
             if not len(frames):
                 break
         rows = rules.find(image, elf_address)
+        if not steps:
+            frames, rows = stepper.step_back_into_trampolines(frames, image, elf_address, rows)
         step = stepper.step(frames, rows)
-        steps.append(_Recorded(frames.sample, frames.pc, frames.is_exact, step.callers.cfa))
+        # A trampoline was not called: the handler's return address is its very first instruction.
+        is_exact = frames.is_exact | (step.is_trampoline & (len(steps) > 0))
+        steps.append(_Recorded(frames.sample, frames.pc, is_exact, step.callers.cfa))
         end[frames.sample] = step.callers.status
         frames = step.next_frames(frames)
     end[end == GOES_ON] = StackEnd.TOO_DEEP
@@ -130,11 +134,15 @@ class _Recorded:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Step:
-    """The callers of all live frames. `is_exact` and `has_moved` are theirs."""
+    """The callers of all live frames. `is_exact` and `has_moved` are theirs.
+
+    `is_trampoline`: the frame itself is where a signal handler returns to.
+    """
 
     callers: Callers
     is_exact: NDArray[np.bool_]
     has_moved: NDArray[np.bool_]
+    is_trampoline: NDArray[np.bool_]
 
     def put(self, rows: NDArray[np.int64], callers: Callers) -> None:
         """Replaces some of the callers."""
@@ -156,11 +164,44 @@ class _Stepper:
         self._code = code
         self._rules = rules
 
+    def step_back_into_trampolines(
+        self,
+        frames: LiveFrames,
+        image: NDArray[np.int32],
+        elf_address: NDArray[np.uint64],
+        rows: NDArray[np.int64],
+    ) -> tuple[LiveFrames, NDArray[np.int64]]:
+        """The first frames and their rows, where those in rt_sigreturn(2) count as in the trampoline that called it.
+
+        Its system call is its last instruction, behind which the kernel leaves the pc: in no function.
+        """
+        unruled = np.flatnonzero((self._rules.table.kind[rows] == RuleKind.NONE) & (image != UNMAPPED))
+        if not len(unruled):
+            return frames, rows
+        before = self._rules.find(image[unruled], elf_address[unruled] - 1)
+        in_trampoline = unruled[self._are_signal_rows(before)]
+        looked_up = elf_address.copy()
+        looked_up[in_trampoline] -= np.uint64(1)
+        is_exact = frames.is_exact.copy()
+        is_exact[in_trampoline] = False
+        # Learning has moved the rows.
+        return replace(frames, is_exact=is_exact), self._rules.find(image, looked_up)
+
+    def _are_signal_rows(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        table = self._rules.table
+        general = np.where(table.kind[rows] == RuleKind.GENERAL, table.general[rows], -1)
+        signal_rules = [
+            number
+            for number in np.unique(general).tolist()
+            if number >= 0 and self._rules.general_rule(number).is_signal_frame
+        ]
+        return np.isin(general, signal_rules)
+
     def step(self, frames: LiveFrames, rows: NDArray[np.int64]) -> _Step:
         """The callers of all frames, given their rows in the table of rules."""
         table = self._rules.table
         callers = _step_plain(self._samples, table, frames, rows)
-        step = _Step(callers, np.zeros(len(frames), np.bool_), frames.has_moved.copy())
+        step = _Step(callers, np.zeros(len(frames), np.bool_), frames.has_moved.copy(), np.zeros(len(frames), np.bool_))
         kind = table.kind[rows]
         special = np.flatnonzero(kind != RuleKind.PLAIN)
         if len(special):
@@ -200,7 +241,7 @@ class _Stepper:
         if rule.is_signal_frame:
             # The interrupted code may have been on another stack (sigaltstack), wherever that is; once.
             shrinks = callers.kept[:, SP] <= group.kept[:, SP]
-            step.is_exact[rows] = True
+            step.is_exact[rows] = step.is_trampoline[rows] = True
             step.has_moved[rows] = group.has_moved | shrinks
             shrinks &= group.has_moved
         np.copyto(callers.status, np.uint8(StackEnd.BAD), where=shrinks & (callers.status == GOES_ON))

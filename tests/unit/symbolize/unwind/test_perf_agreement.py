@@ -26,6 +26,7 @@ COMMANDS = {
     "openssl": ["openssl", "speed", "-seconds", "1", "-bytes", "1024", "sha256"],
 }
 AGREEMENT_LEAST = 0.99
+COMPLETED_LEAST = 0.95
 
 
 @pytest.mark.integration
@@ -51,5 +52,6 @@ def test_agreement_with_perf(command: list[str], tmp_path: Path) -> None:
         if is_named or ours.end[sample] == StackEnd.COMPLETE
     ]
     agreeing = sum(as_perf_prints(ours, sample, code, int(spaces[sample])) == frames for frames, sample in completed)
-    assert len(completed) >= AGREEMENT_LEAST * len(order)
+    # A few samples of a short run fall into the start of the program, where perf gives up.
+    assert len(completed) >= COMPLETED_LEAST * len(order)
     assert agreeing >= AGREEMENT_LEAST * len(completed)
