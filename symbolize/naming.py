@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +22,8 @@ from symbolize.unwind import UNMAPPED
 MARKER_KEY = np.uint64(ADDRESS_MASK)
 """The code key of the `[truncated stack]` frame: the last address of no image."""
 UNKNOWN = "[unknown]"
+NO_SYMBOL = "no symbol at this address"
+NO_SYMBOL_BUT_START = "no symbol for this function"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Namer:
     def names(self, keys: NDArray[np.uint64]) -> list[Name]:
         """A name for each of the keys (uint64, distinct)."""
         names = [self._name(key) for key in keys.tolist()]
+        self._name_by_start(keys, names)
         readable = demangle(name.linkage_name for name in names if name.linkage_name)
         return [replace(name, function=readable.get(name.linkage_name, name.function)) for name in names]
 
@@ -84,13 +88,27 @@ class Namer:
             symbol = table.find(address)
             if symbol:
                 return _named(symbol, index)
-        data = self._code_map.unwind_data(index)
-        start = int(data.function_starts(np.array([address], dtype=np.uint64))[0][0]) if data else 0
-        if start:
-            # All samples in one function fall into one frame, though nobody knows what it is called.
-            function = f"{os.path.basename(image.binary.path)}+0x{start:x}"
-            return Name(function, "", FrameKind.USER, index, reason="no symbol for this function")
-        return Name(_module_offset(image, address), "", FrameKind.USER, index, reason="no symbol at this address")
+        return Name(_module_offset(image, address), "", FrameKind.USER, index, reason=NO_SYMBOL)
+
+    def _name_by_start(self, keys: NDArray[np.uint64], names: list[Name]) -> None:
+        """Names functions without a symbol by where their unwind data says that they start.
+
+        All samples in one function then fall into one frame, though nobody knows what it is called.
+        """
+        rows_of_image: defaultdict[int, list[int]] = defaultdict(list)
+        for row, name in enumerate(names):
+            if name.reason == NO_SYMBOL:
+                rows_of_image[name.image].append(row)
+        for index, rows in rows_of_image.items():
+            data = self._code_map.unwind_data(index)
+            if data is None:
+                continue
+            module = os.path.basename(self._code_map.images[index].binary.path)
+            starts, _ = data.function_starts(keys[rows] & ADDRESS_MASK)
+            for row, start in zip(rows, starts.tolist(), strict=True):
+                if start:
+                    function = f"{module}+0x{start:x}"
+                    names[row] = Name(function, "", FrameKind.USER, index, reason=NO_SYMBOL_BUT_START)
 
     def _tables(self, index: int, image: Image) -> list[SymbolTable]:
         if index not in self._symbols:

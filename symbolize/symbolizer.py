@@ -29,6 +29,7 @@ from symbolize.address_space import CommTimeline, replay
 from symbolize.code_map import CodeMap, Image
 from symbolize.naming import MARKER_KEY, Name, Namer
 from symbolize.rule_store import RuleStore, default_folder
+from symbolize.unresolved import count_unresolved
 from symbolize.unwind import RuleCache
 from symbolize.user_stacks import UserStacks, complete_stacks
 
@@ -57,6 +58,7 @@ def symbolize(
     representatives, stack_of_sample = ragged.distinct_rows(offsets, frames.astype(np.int32))
     threads, thread_of_sample = _threads(samples, CommTimeline(recording.snapshots, recording.events))
     mappings, functions, locations = _code_tables(distinct, names, code_map.images)
+    unresolved = count_unresolved(offsets, frames, names, code_map.images)
     return Profile(
         sample_types=(SAMPLES, CPU),
         mappings=mappings,
@@ -69,8 +71,8 @@ def symbolize(
             info,
             samples=len(samples),
             truncated=int((~user.is_whole).sum()),
-            unresolved=_unresolved(offsets, frames, names),
-            notes=info.notes + tuple(_notes(namer, store)),
+            unresolved=unresolved.total,
+            notes=(*info.notes, *_notes(namer, store), *unresolved.notes()),
         ),
     )
 
@@ -164,13 +166,6 @@ def _sum_up(
     np.add.at(values[:, 0], row, 1)
     np.add.at(values[:, 1], row, np.rint(samples.period * ns_per_period).astype(np.int64))
     return SampleColumns((distinct >> 32).astype(np.int32), (distinct & 0xFFFFFFFF).astype(np.int32), values)
-
-
-def _unresolved(offsets: ragged.Offsets, frames: NDArray[np.int64], names: list[Name]) -> int:
-    """How many samples' leaf frames have no name."""
-    is_unnamed = np.array([bool(name.reason) for name in names], dtype=np.bool_)
-    leaves = offsets[:-1][np.diff(offsets) > 0]
-    return int(is_unnamed[frames[leaves]].sum())
 
 
 def _notes(namer: Namer, store: RuleStore) -> Iterable[str]:

@@ -49,8 +49,9 @@ class UnwoundStacks:
 
     `callchains`: leaf first, the first address is the pc, the others are return addresses as they stand
     on the stack. Flat columns beside its addresses: `is_exact` bool: look the address up as it is (a
-    leaf, what a signal interrupted, or where its handler returns to), else at address - 1; `cfa` uint64: the stack pointer in the
-    caller, 0 where no caller was found. By sample: `end` uint8 of `StackEnd`.
+    leaf, what a signal interrupted, or where its handler returns to), else at address - 1; `cfa`
+    uint64: the stack pointer in the caller, 0 where no caller was found. By sample: `end` uint8 of
+    `StackEnd`.
     """
 
     callchains: Callchains

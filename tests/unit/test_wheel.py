@@ -47,6 +47,6 @@ def test_metadata_names_the_command_and_the_license(wheel: zipfile.ZipFile) -> N
     metadata = wheel.read(f"{folder}/METADATA").decode()
     assert "Name: lockflame\n" in metadata
     assert "License-Expression: Apache-2.0\n" in metadata
-    assert "lockflame = lockflame.cli:main" in wheel.read(f"{folder}/entry_points.txt").decode()
+    assert "lockflame = lockflame.__main__:main" in wheel.read(f"{folder}/entry_points.txt").decode()
     assert f"{folder}/licenses/LICENSE" in wheel.namelist()
     assert not [name for name in wheel.namelist() if Path(name).suffix in {".so", ".pyc"}]
