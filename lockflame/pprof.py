@@ -29,6 +29,7 @@ from lockflame.profile import (
 from lockflame.profile_pb2 import Label
 from lockflame.profile_pb2 import Profile as Message
 
+FORMAT = 1
 COMPRESSION_LEVEL = 5
 # A gzip file can hold a thousand times its size; no recording comes near to this.
 BYTES_MOST = 1 << 31
@@ -46,6 +47,7 @@ def encode(profile: Profile) -> bytes:
     _encode_code(message, profile, strings)
     _encode_samples(message, profile, strings)
     _encode_recording(message, profile, strings)
+    message.format = FORMAT
     message.string_table.extend(strings.table)
     return gzip.compress(message.SerializeToString(), COMPRESSION_LEVEL, mtime=0)
 
@@ -155,6 +157,12 @@ def decode(content: bytes, name: str) -> Profile:
         raise LockflameError(f"cannot read {name}", "it is empty", "give a file that lockflame record has written")
     try:
         message.ParseFromString(_decompress(content, name))
+        if message.format > FORMAT:
+            raise LockflameError(
+                f"cannot read {name}",
+                f"it was written by a newer Lockflame (format {message.format}, this one knows {FORMAT})",
+                "update lockflame",
+            )
         return _Decoder(message).profile()
     except (DecodeError, _Invalid) as error:
         raise LockflameError(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from lockflame.errors import LockflameError
 from lockflame.pprof import decode, encode, read
 from lockflame.profile import (
     CPU,
@@ -224,3 +225,11 @@ def test_a_profile_written_by_go_can_be_read(go_pprof: tuple[list[str], dict[str
     found = read(str(output))
     assert found.total(CPU) > 0
     assert any(function.name == "main.main" for function in found.functions)
+
+
+def test_a_file_of_a_newer_format_is_refused() -> None:
+    message = Message()
+    message.ParseFromString(gzip.decompress(encode(small_profile())))
+    message.format += 1
+    with pytest.raises(LockflameError, match="newer Lockflame"):
+        decode(gzip.compress(message.SerializeToString()), "p.pb.gz")
