@@ -84,7 +84,10 @@ class ElfImage:
     """
 
     def __init__(self, source: bytes | IO[bytes]) -> None:
-        """Raises `ElfProblem` when `source` isn't a 64-bit little-endian ELF image, and `OSError`."""
+        """Raises `ElfProblem` when `source` isn't a 64-bit little-endian ELF image, and `OSError`.
+
+        `entry` is where a program begins, as linked; 0 in a library.
+        """
         self._source = source
         self._size = len(source) if isinstance(source, bytes) else os.fstat(source.fileno()).st_size
         if self.read(0, 4) != b"\x7fELF":
@@ -94,6 +97,7 @@ class ElfImage:
             if elf.elfclass != 64 or not elf.little_endian:
                 raise ElfProblem("not a 64-bit little-endian ELF file")
             _check_tables(elf)
+            self.entry: int = elf["e_entry"]
             self.segments = tuple(_segments(elf))
             self._notes = [(header["p_offset"], header["p_filesz"]) for header in _program_headers(elf, "PT_NOTE")]
             self.sections = {section.name: section for section in self._read_sections(elf)}

@@ -103,10 +103,15 @@ class Namer:
             data = self._code_map.unwind_data(index)
             if data is None:
                 continue
-            module = os.path.basename(self._code_map.images[index].binary.path)
+            binary = self._code_map.images[index].binary
+            module = os.path.basename(binary.path)
+            entry = binary.image.entry if binary.image else 0
             starts, _ = data.function_starts(keys[rows] & ADDRESS_MASK)
             for row, start in zip(rows, starts.tolist(), strict=True):
-                if start:
+                if start and start == entry:
+                    # Where a program begins is _start, by every linker's default (ld(1), -e), stripped or not.
+                    names[row] = Name("_start", "_start", FrameKind.USER, index)
+                elif start:
                     function = f"{module}+0x{start:x}"
                     names[row] = Name(function, "", FrameKind.USER, index, reason=NO_SYMBOL_BUT_START)
 

@@ -83,6 +83,8 @@ def test_functions_of_a_stripped_program_are_named_by_where_they_start(tmp_path:
     # One frame a function: wherever in it the samples are, its name is the same.
     named = {name for stack in stacks for name in stack.names if name.startswith("unwind_chain+")}
     assert named <= {f"unwind_chain+0x{address:x}" for address in starts.values()}
+    # But where the program begins has its usual name.
+    assert {stack.names[-1] for stack in right} == {"_start"}
 
 
 @pytest.mark.requires_root
