@@ -2,6 +2,8 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+# Two targets may both ask apt for packages.
+.NOTPARALLEL:
 .PHONY: help setup demo test lint bench bench-quick proto clean debian-venv debian-demo debian-test
 
 VENV := .venv
@@ -12,7 +14,7 @@ BENCH_ARGS ?=
 
 DEBIAN_VENV := python3-venv
 DEBIAN_DEMO := $(DEBIAN_VENV) g++
-DEBIAN_TEST := $(DEBIAN_DEMO) binutils gcc golang-go linux-perf libc6-dbg chromium \
+DEBIAN_TEST := $(DEBIAN_DEMO) binutils gcc golang-go linux-perf libc6-dbg \
 	mariadb-server sysbench redis-server redis-tools postgresql postgresql-contrib
 
 help:

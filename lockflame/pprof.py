@@ -33,6 +33,7 @@ FORMAT = 1
 COMPRESSION_LEVEL = 5
 # A gzip file can hold a thousand times its size; no recording comes near to this.
 BYTES_MOST = 1 << 31
+FILE_BYTES_MOST = 1 << 29
 READ_BYTES = 1 << 20
 
 _KINDS = {kind.value: kind for kind in FrameKind}
@@ -145,9 +146,12 @@ def read(path: str) -> Profile:
     """Reads a profile file. Raises `LockflameError` when it can't be read or isn't a valid profile."""
     try:
         with open(path, "rb") as file:
-            return decode(file.read(), path)
+            content = file.read(FILE_BYTES_MOST + 1)
     except OSError as error:
         raise LockflameError(f"cannot read {path}", reason_of(error), "check the path") from error
+    if len(content) > FILE_BYTES_MOST:
+        raise LockflameError(f"cannot read {path}", f"it is larger than {FILE_BYTES_MOST >> 20} MiB", "check the path")
+    return decode(content, path)
 
 
 def decode(content: bytes, name: str) -> Profile:

@@ -16,7 +16,7 @@ from lockflame.errors import LockflameError, reason_of
 from sampler import perf_event, procfs
 from sampler.limits import max_sample_rate_hz, paranoid_level
 from sampler.perf_event import AttrFlags, PerfEventAttr, SampleFields
-from sampler.ring import RingBuffer
+from sampler.ring import MIN_PAGES, RingBuffer
 
 SAMPLE_FIELDS = (
     SampleFields.IDENTIFIER
@@ -126,7 +126,8 @@ def choose_events(pid: int, frequency_hz: int, stack_bytes: int, enable_on_exec:
 
 def _lesser_choice(choice: EventChoice, error: OSError) -> EventChoice | None:
     if error.errno in (errno.EACCES, errno.EPERM) and choice.kernel_frames:
-        return replace(choice, kernel_frames=False)
+        # Cycles in user code alone don't tell how much of the CPU time was spent there; cpu-clock does.
+        return replace(choice, kernel_frames=False, use_hardware=False)
     if error.errno in (errno.ENOENT, errno.EOPNOTSUPP, errno.ENODEV, errno.ENXIO) and choice.use_hardware:
         return replace(choice, use_hardware=False)
     if error.errno == errno.EINVAL and choice.build_ids:
@@ -168,7 +169,7 @@ def _refusal(pid: int, error: OSError) -> LockflameError:
 
 def open_rings(cpus: Iterable[int], bytes_each: int) -> list[RingBuffer]:
     """A ring buffer for each CPU. Raises `LockflameError`."""
-    pages = max(16, bytes_each // os.sysconf("SC_PAGESIZE"))
+    pages = max(MIN_PAGES, bytes_each // os.sysconf("SC_PAGESIZE"))
     rings: list[RingBuffer] = []
     try:
         for cpu in cpus:
@@ -184,29 +185,36 @@ def open_rings(cpus: Iterable[int], bytes_each: int) -> list[RingBuffer]:
     return rings
 
 
-def attach(pid: int, rings: list[RingBuffer], choice: EventChoice) -> list[OpenEvent]:
+def attach(pid: int, rings: list[RingBuffer], choice: EventChoice) -> tuple[list[OpenEvent], list[str]]:
     """Opens (disabled) events for all threads of a process and of its children.
 
-    Raises `LockflameError`; then no event is left open.
+    Returns them and notes on what isn't covered. Raises `LockflameError`; then no event is left open.
     """
-    raise_file_limit()
     attr = choice.attr()
     events: list[OpenEvent] = []
     covered: set[int] = set()
+    refused: set[int] = set()
+    notes: list[str] = []
     try:
         for scan in range(MAX_SCANS):
-            new = [tid for process in procfs.family(pid) for tid in procfs.threads(process) if tid not in covered]
-            for tid in new:
-                _open_thread(events, attr, tid, rings, is_late=scan > 0)
-            covered.update(new)
+            found = [(process, tid) for process in procfs.family(pid) for tid in procfs.threads(process)]
+            new = [(process, tid) for process, tid in found if tid not in covered]
+            for process, tid in new:
+                if not _open_thread(events, attr, tid, rings, is_late=scan > 0, may_refuse=process != pid):
+                    refused.add(process)
+            covered.update(tid for _, tid in new)
             if not new:
                 break
+        else:
+            notes.append("Threads came into being all the time while attaching: some may not be covered.")
     except BaseException:
         close_events(events)
         raise
     if not events:
         raise LockflameError(f"cannot profile process {pid}", "it has ended", "check the PID with: ps -e")
-    return events
+    if refused:
+        notes.append(f"{len(refused)} child processes of other users are not covered: run as root to see them.")
+    return events, notes
 
 
 def close_events(events: Iterable[OpenEvent]) -> None:
@@ -216,20 +224,24 @@ def close_events(events: Iterable[OpenEvent]) -> None:
 
 
 def _open_thread(
-    events: list[OpenEvent], attr: PerfEventAttr, tid: int, rings: list[RingBuffer], is_late: bool
-) -> None:
+    events: list[OpenEvent], attr: PerfEventAttr, tid: int, rings: list[RingBuffer], is_late: bool, may_refuse: bool
+) -> bool:
+    """Opens a thread's events on all CPUs; False where the kernel refuses and it `may_refuse`."""
     for ring in rings:
         try:
             descriptor = perf_event.open_event(attr, tid, ring.cpu)
         except OSError as error:
             if error.errno == errno.ESRCH:
-                return  # the thread has ended meanwhile
+                return True  # the thread has ended meanwhile
+            if error.errno in (errno.EACCES, errno.EPERM) and may_refuse:
+                return False
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise _too_many_files(len(events)) from error
             raise _refusal(tid, error) from error
         late_id = perf_event.event_id(descriptor) if is_late else None
         events.append(OpenEvent(descriptor, tid, late_id))
         perf_event.redirect_output(descriptor, ring.descriptor)
+    return True
 
 
 def _too_many_files(opened: int) -> LockflameError:

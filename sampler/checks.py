@@ -12,12 +12,13 @@ from lockflame.checks import Check, State
 from lockflame.errors import LockflameError, reason_of
 from sampler.attach import choose_events, online_cpus, open_rings
 from sampler.limits import max_sample_rate_hz, paranoid_level
+from sampler.recorder import ring_bytes
 
 TRACEFS = Path("/sys/kernel/tracing")
 BCC_FOLDERS = (Path("/usr/lib/python3/dist-packages/bcc"), Path("/usr/lib/python3/site-packages/bcc"))
 BPF_SYSCALL = 321
 PROBE_FREQUENCY_HZ = 99
-PROBE_STACK_BYTES = 16384
+PROBE_STACK_BYTES = 32768
 
 
 def sampler_checks() -> Iterator[Check]:
@@ -56,13 +57,15 @@ def _perf_checks() -> Iterator[Check]:
         yield Check("other users' processes", State.LIMITED, "only this user's own", "run as root")
     yield _buffers_check()
     rate_hz = max_sample_rate_hz()
-    yield Check("highest rate", State.OK, f"{rate_hz} Hz (kernel.perf_event_max_sample_rate)")
+    if rate_hz is not None:
+        yield Check("highest rate", State.OK, f"{rate_hz} Hz (kernel.perf_event_max_sample_rate)")
 
 
 def _buffers_check() -> Check:
-    wanted = 1 << 20
+    cpus = online_cpus()
+    wanted = ring_bytes(PROBE_FREQUENCY_HZ, PROBE_STACK_BYTES, len(cpus))
     try:
-        rings = open_rings(online_cpus(), wanted)
+        rings = open_rings(cpus, wanted)
     except LockflameError as error:
         return Check("buffers", State.MISSING, error.why, error.what_to_do)
     size = min(ring.size for ring in rings)

@@ -68,7 +68,7 @@ def decode(data: bytes | mmap.mmap, has_stacks: bool, late_ids: dict[int, set[in
     """Decodes records that stand one after the other in `data`.
 
     `has_stacks`: whether samples carry user registers and a stack copy. `late_ids`: for some threads,
-    the only event ids whose samples count (they may have inherited their parent's events as well).
+    the ids of events of their own; they may have inherited their parent's events as well.
     A record that is cut off or contradicts itself is skipped and counted.
     """
     walk = _walk_headers(data)
@@ -189,16 +189,18 @@ def _bounded(values: NDArray[np.uint64]) -> Index:
 def _counting(
     words: NDArray[np.uint64], at: Index, late_ids: dict[int, set[int]]
 ) -> tuple[NDArray[np.bool_], frozenset[int]]:
-    """Which samples count, and the late threads of which some don't: those are covered twice."""
-    counts = np.ones(len(at), dtype=np.bool_)
-    covered_twice: set[int] = set()
-    tids = (words[at + TID_WORD] >> np.uint64(32)).astype(np.int64)
-    for tid, ids in late_ids.items():
-        is_inherited = (tids == tid) & ~np.isin(words[at + ID_WORD], np.array(sorted(ids), dtype=np.uint64))
-        if is_inherited.any():
-            covered_twice.add(tid)
-            counts &= ~is_inherited
-    return counts, frozenset(covered_twice)
+    """Which samples count, and the late threads that turned out to have inherited their parent's events.
+
+    Those, and all that they start, have every sample twice: by inherited events, and by those of late ids.
+    """
+    owner_of_id = {identifier: tid for tid, ids in late_ids.items() for identifier in ids}
+    if not owner_of_id:
+        return np.ones(len(at), dtype=np.bool_), frozenset()
+    ids = words[at + ID_WORD]
+    tids = words[at + TID_WORD] >> np.uint64(32)
+    is_late = np.isin(ids, np.array(sorted(owner_of_id), dtype=np.uint64))
+    is_double = is_late & np.isin(tids, tids[~is_late])
+    return ~is_double, frozenset(owner_of_id[identifier] for identifier in np.unique(ids[is_double]).tolist())
 
 
 def _sample_table(words: NDArray[np.uint64], at: Index, has_stacks: bool) -> SampleTable:

@@ -41,6 +41,11 @@ class Child:
                 f"cannot run {self.name}", os.strerror(int(failure)), "check the command's name and its permissions"
             )
 
+    @property
+    def was_let_go(self) -> bool:
+        """Whether the command was told to run."""
+        return self.go_pipe < 0
+
     def has_ended(self) -> bool:
         """Whether the command has ended; takes its status if so."""
         if self.status is None:

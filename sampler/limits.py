@@ -13,11 +13,6 @@ def paranoid_level() -> int | None:
     return _setting("/proc/sys/kernel/perf_event_paranoid")
 
 
-def kptr_restrict() -> int | None:
-    """kernel.kptr_restrict; None where it can't be read."""
-    return _setting("/proc/sys/kernel/kptr_restrict")
-
-
 def _setting(path: str) -> int | None:
     try:
         with open(path) as file:

@@ -39,6 +39,14 @@ def process_status(pid: int) -> ProcessStatus | None:
     )
 
 
+def process_of_thread(tid: int) -> int | None:
+    """The process that a thread belongs to; None when there is no such thread."""
+    for line in (_read(f"/proc/{tid}/status") or b"").splitlines():
+        if line.startswith(b"Tgid:"):
+            return int(line.split()[1])
+    return None
+
+
 def owner_uid(pid: int) -> int | None:
     """The user that a process runs as; None when there is no such process."""
     try:

@@ -16,7 +16,16 @@ from typing import IO
 from lockflame.errors import reason_of
 from lockflame.events import HeldFiles, ProcessSnapshot
 from sampler import perf_event, procfs
-from sampler.attach import EventChoice, OpenEvent, attach, choose_events, close_events, online_cpus, open_rings
+from sampler.attach import (
+    EventChoice,
+    OpenEvent,
+    attach,
+    choose_events,
+    close_events,
+    online_cpus,
+    open_rings,
+    raise_file_limit,
+)
 from sampler.ring import RingBuffer
 from sampler.signals import StopSignals
 from sampler.spool import open_spool
@@ -77,17 +86,19 @@ class Recorder:
         self._starts_by_itself = enable_on_exec
         cpus = online_cpus()
         self.choice = choose_events(pid, frequency_hz, stack_bytes, enable_on_exec)
+        raise_file_limit()
         self._spool = open_spool()
         self._rings: list[RingBuffer] = []
         self._events: list[OpenEvent] = []
         self._snapshots: tuple[ProcessSnapshot, ...] = ()
         self._held_files: HeldFiles = {}
         self._notes: list[str] = []
+        self._is_finished = False
         try:
             self._rings = open_rings(cpus, ring_bytes(frequency_hz, stack_bytes, len(cpus)))
-            self._events = attach(pid, self._rings, self.choice)
+            self._events, notes = attach(pid, self._rings, self.choice)
+            self._notes += notes
         except BaseException:
-            self._spool.close()
             self.close()
             raise
 
@@ -144,12 +155,14 @@ class Recorder:
             self._drain_rest()
         except OSError as error:
             self._notes.append(f"The last samples are missing: {reason_of(error)}.")
+        counts = tuple(_count(event) for event in self._events)
+        self._is_finished = True
         return RawRecording(
             spool=self._spool,
             snapshots=self._snapshots,
             held_files=self._held_files,
             choice=self.choice,
-            counts=tuple(_count(event) for event in self._events),
+            counts=counts,
             started_unix_ns=self._started_unix_ns,
             started_ns=self._started_ns,
             ended_ns=ended_ns,
@@ -157,7 +170,12 @@ class Recorder:
         )
 
     def close(self) -> None:
-        """Ends all events and frees the buffers; the spool stays with whoever has it."""
+        """Ends all events and frees the buffers; spool and held files too, unless `finish` has given them away."""
+        if not self._is_finished:
+            self._spool.close()
+            for descriptor in self._held_files.values():
+                os.close(descriptor)
+            self._held_files = {}
         close_events(self._events)
         self._events = []
         for ring in self._rings:
@@ -167,8 +185,13 @@ class Recorder:
     def _drain_rest(self) -> None:
         for ring in self._rings:
             ring.drain(self._spool.fileno())
+        for ring in self._rings:
             if ring.fullest_bytes > ring.size - RECORD_BYTES_MOST:
-                ring.flush_lost()
+                try:
+                    ring.flush_lost()
+                except OSError as error:  # EINVAL: a CPU that our cpuset leaves out
+                    reason = reason_of(error)
+                    self._notes.append(f"More samples than counted may be lost on CPU {ring.cpu}: {reason}.")
                 ring.drain(self._spool.fileno())
 
 
@@ -185,7 +208,7 @@ class _Waiter:
         try:
             self._pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
-            pass  # `_has_ended` finds it
+            pass  # `wait` finds it
         except OSError as error:
             if error.errno not in (errno.ENOSYS, errno.EPERM):
                 raise

@@ -16,7 +16,9 @@ def symbol_checks() -> Iterator[Check]:
     """Kernel names, then those of libc: its local functions are only in its debug file."""
     kernel = read_kallsyms()
     if kernel.reason:
-        yield Check("kernel symbols", State.LIMITED, kernel.reason, "run as root, or: sysctl kernel.kptr_restrict=0")
+        yield Check(
+            "kernel symbols", State.LIMITED, kernel.reason, "run as root; if you are: sysctl kernel.kptr_restrict=1"
+        )
     else:
         yield Check("kernel symbols", State.OK, f"{len(kernel.starts):,} functions in /proc/kallsyms")
     yield _libc_check()

@@ -33,7 +33,10 @@ def demangle(linkage_names: Iterable[str]) -> dict[str, str]:
     for _ in range(CHILDREN_MOST):
         if not mangled:
             break
-        found = _in_child([readable[name] for name in mangled])
+        try:
+            found = _in_child([readable[name] for name in mangled])
+        except OSError:
+            break  # no process may be started: the linkage names have to do
         readable.update(zip(mangled, found, strict=False))
         # The one after the last that came back has ended the child.
         mangled = mangled[len(found) + 1 :]

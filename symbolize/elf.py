@@ -51,15 +51,13 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section and where its bytes are; `link` is the index of the section that belongs to it."""
+    """A section and where its bytes are."""
 
     name: str
     index: int
     elf_address: int
     file_offset: int
     size: int
-    entry_size: int
-    link: int
     is_executable: bool
     has_bytes: bool
     """False for `.bss` and, in a debug file, for all that stayed in the binary."""
@@ -112,18 +110,24 @@ class ElfImage:
         return cls(open_regular(path))
 
     def read(self, file_offset: int, size: int) -> bytes:
-        """Some bytes of the file; fewer where it ends. Raises `OSError`."""
+        """Some bytes of the file; fewer where it ends, or where the disk or the memory doesn't give more.
+
+        Nothing here trusts a file to be whole; one that can't be read is as one that is cut off.
+        """
         size = max(0, min(size, self._size - file_offset))
         if isinstance(self._source, bytes):
             return self._source[file_offset : file_offset + size]
-        return os.pread(self._source.fileno(), size, file_offset) if size else b""
+        try:
+            return os.pread(self._source.fileno(), size, file_offset) if size else b""
+        except (OSError, MemoryError, OverflowError):
+            return b""
 
     def data(self, section: Section) -> memoryview:
-        """The bytes of a section, cut off where the file ends. Raises `OSError`."""
+        """The bytes of a section, cut off where the file ends."""
         return memoryview(self.read(section.file_offset, section.size) if section.has_bytes else b"")
 
     def checksum(self) -> int:
-        """The CRC-32 of the whole file, as `.gnu_debuglink` has it. Raises `OSError`."""
+        """The CRC-32 of the whole file, as `.gnu_debuglink` has it."""
         checksum = 0
         for offset in range(0, self._size, CHECKSUM_BYTES):
             checksum = zlib.crc32(self.read(offset, CHECKSUM_BYTES), checksum)
@@ -206,8 +210,6 @@ def _section(header: dict[str, Any], index: int, names: bytes) -> Section:
         elf_address=header["sh_addr"],
         file_offset=header["sh_offset"],
         size=header["sh_size"],
-        entry_size=header["sh_entsize"],
-        link=header["sh_link"],
         is_executable=bool(header["sh_flags"] & SHF_EXECINSTR),
         has_bytes=header["sh_type"] != "SHT_NOBITS",
     )

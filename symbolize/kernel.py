@@ -15,7 +15,7 @@ KERNEL = "[kernel]"
 ADDRESS_DIGITS, KIND_AT, NAME_AT = 16, 17, 19
 # What lies further behind the nearest symbol is other code, such as a module that came later.
 FUNCTION_BYTES_MOST = 1 << 18
-HIDDEN = "the kernel hides its addresses (kernel.kptr_restrict)"
+HIDDEN = "the kernel hides its addresses from this user (CAP_SYSLOG and kernel.kptr_restrict decide)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -127,7 +127,7 @@ class Namer:
         function = perf_map.find(address) if perf_map else None
         if function:
             return Name(function, function, FrameKind.JIT, index)
-        reason = f"generated code, and there is no /tmp/perf-{image.pid}.map"
+        reason = f"generated code, and there is no /tmp/perf-{image.pid}.map of its user"
         if perf_map:
             reason = f"generated code that /tmp/perf-{image.pid}.map doesn't have"
         return Name(_module_offset(image, address), "", FrameKind.JIT, index, reason=reason)

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 NOTHING = -1
+BYTES_MOST = 256 << 20
+"""Of a longer map the rest isn't read; the line that is cut off counts as skipped."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,9 +71,27 @@ def parse_perf_map(content: bytes) -> PerfMap:
     bounds = np.unique(np.array(ranges, dtype=np.uint64))
     owners = np.full(len(bounds), NOTHING, dtype=np.int32)
     places = np.searchsorted(bounds, np.array(ranges, dtype=np.uint64).reshape(-1, 2))
-    for owner, (first, last) in enumerate(places.tolist()):
-        owners[first:last] = owner
+    _paint(owners, places.tolist())
     return PerfMap(bounds, owners, tuple(names), skipped)
+
+
+def _paint(owners: NDArray[np.int32], places: list[tuple[int, int]]) -> None:
+    """Gives each segment the last of the ranges (of segments) that hold it, looking at each segment once."""
+    # From each segment, the way to the next one that has no owner yet; halved as it is walked.
+    next_free = list(range(len(owners) + 1))
+
+    def free_from(at: int) -> int:
+        while next_free[at] != at:
+            next_free[at] = at = next_free[next_free[at]]
+        return at
+
+    for owner in range(len(places) - 1, -1, -1):
+        first, last = places[owner]
+        at = free_from(first)
+        while at < last:
+            owners[at] = owner
+            next_free[at] = at + 1
+            at = free_from(at)
 
 
 def _pid_inside(pid: int) -> int:
@@ -95,7 +115,7 @@ def _read_trusted(path: str, pid: int) -> bytes | None:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_uid not in _owners(pid):
             return None
-        return file.read()
+        return file.read(BYTES_MOST)
 
 
 def _owners(pid: int) -> set[int]:

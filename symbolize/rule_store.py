@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,11 @@ FORMAT = 1
 FILE_BYTES_MOST = 64 << 20
 FOLDER_BYTES_MOST = 128 << 20
 KEY_CHARACTERS_MOST = 128
+# What numpy and zipfile raise for files with bits turned over.
+_DAMAGED = (
+    *(ValueError, OSError, EOFError, MemoryError, KeyError, TypeError, OverflowError),
+    *(NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error),
+)
 
 
 def default_folder() -> Path:
@@ -51,7 +57,7 @@ class RuleStore:
             try:
                 with np.load(file, allow_pickle=False) as arrays:
                     return RuleTable.from_arrays(arrays)
-            except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile):
+            except _DAMAGED:
                 self.damaged += 1
                 return None
 

@@ -26,7 +26,7 @@ from lockflame.profile import (
 from lockflame.samples import Callchains, Recording, SampleTable
 from symbolize import ragged
 from symbolize.address_space import CommTimeline, replay
-from symbolize.code_map import CodeMap, Image
+from symbolize.code_map import ADDRESS_MASK, CodeMap, Image
 from symbolize.naming import MARKER_KEY, Name, Namer
 from symbolize.rule_store import RuleStore, default_folder
 from symbolize.unresolved import count_unresolved
@@ -131,7 +131,7 @@ def _code_tables(
         mapping = -1
         if name.image or name.module:
             mapping = mapping_index.setdefault((name.image, name.module), len(mapping_index))
-        address = key if name.kind == FrameKind.KERNEL else key & (1 << 48) - 1
+        address = key if name.kind == FrameKind.KERNEL else key & int(ADDRESS_MASK)
         locations.append(Location(address, mapping, (Line(number),), name.kind, name.reason))
     mappings = tuple(
         Mapping(0, 0, 0, module, "") if module else _mapping(images[image]) for image, module in mapping_index

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lockflame.samples import Callchains, SampleTable
 from symbolize import ragged
-from symbolize.code_map import CodeMap
+from symbolize.code_map import ADDRESS_MASK, SHIFT, CodeMap
 from symbolize.naming import Namer
 from symbolize.stitching import stitch
 from symbolize.unwind import RuleCache, RuleKind, StackEnd, unwind
@@ -59,7 +59,6 @@ def _fill_in(
     """The kernel's chains for samples that couldn't be unwound at all, e.g. because no stack was copied."""
     if not rows.any():
         return chains, is_exact
-    # A walk by frame pointers may end with a zero that stands where the outermost frame's caller would.
     lengths = np.where(rows, np.diff(kernel.offsets), 0)
     offsets = ragged.offsets_of(lengths)
     taken = kernel.addresses[ragged.positions(kernel.offsets[:-1], lengths)]
@@ -73,8 +72,8 @@ def _fill_in(
 def _are_starts(keys: NDArray[np.uint64], rules: RuleCache, namer: Namer) -> NDArray[np.bool_]:
     """Which code keys lie in a function that nobody calls: its unwind rules say so, or its name does."""
     distinct, index = np.unique(keys, return_inverse=True)
-    images = (distinct >> np.uint64(48)).astype(np.int32)
-    rows = rules.find(images, distinct & np.uint64((1 << 48) - 1))
+    images = (distinct >> SHIFT).astype(np.int32)
+    rows = rules.find(images, distinct & ADDRESS_MASK)
     is_end = rules.table.kind[rows] == RuleKind.END
     is_named = np.array([name.linkage_name in START_FUNCTIONS for name in namer.names(distinct)], dtype=np.bool_)
     return (is_end | is_named)[index]

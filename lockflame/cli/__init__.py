@@ -79,15 +79,18 @@ def run(arguments: list[str] | None = None) -> int:
         signal.raise_signal(ending.number)
         return 128 + ending.number
     except OSError as error:
-        # What we write elsewhere has errors of its own: this was the standard output.
+        # Files that we write have errors of their own; this is the standard output, or unforeseen.
         _drop_output()
-        return _fail(1, f"cannot write the result. {reason_of(error)}.")
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(1, f"cannot go on. {where}{reason_of(error)}. See that the standard output can be written to.")
 
 
 def _make_signals_exceptions() -> None:
     """Lets SIGTERM and SIGHUP unwind as Ctrl-C does, so that nothing half-done stays behind."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Where it is ignored, no status of a command that we start can be had (wait(2)).
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end_by_signal)

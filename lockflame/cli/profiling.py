@@ -76,9 +76,10 @@ def _notes(raw: RawRecording, decoded: Decoded, cpu_time_ns: int, sampled_ns: in
             "or allow them with: sysctl kernel.perf_event_paranoid=1"
         )
     unsampled_ns = cpu_time_ns - sampled_ns
-    if unsampled_ns > max(UNSAMPLED_LEAST_NS, UNSAMPLED_SHARE * cpu_time_ns) and not decoded.lost:
+    if unsampled_ns > max(UNSAMPLED_LEAST_NS, UNSAMPLED_SHARE * cpu_time_ns):
         notes.append(
             f"{unsampled_ns / 1e9:.1f} s of {cpu_time_ns / 1e9:.1f} s of CPU time have no samples: threads that "
-            "ended before their first one, or kernel time that was not allowed. A higher -F sees more of them."
+            "ended before their first one (a higher -F sees more of them), samples that were lost, or kernel time "
+            "that was not allowed."
         )
     return tuple(notes)

@@ -109,7 +109,7 @@ def record_command(
         raise click.UsageError("give either -p PID or a command after --", click.get_current_context())
     for output in outputs:
         check_writable(output.path)
-    with StopSignals() as stop, _target(pid, command) as target:
+    with StopSignals() as stop, _target(pid, command, stop) as target:
         outputs = outputs or _default_outputs(target)
         duration = DEFAULT_DURATION_S if duration is None and target.child is None else duration
         stack_bytes = 0 if call_graph == "fp" else stack_size // 8 * 8
@@ -129,12 +129,15 @@ def record_command(
             progress.step("writing files")
             write_profiles(profile, outputs)
         print_summary(profile, target.name, [output.path for output in outputs])
-        return _exit_status(target, stop)
+    return target.child.wait() if target.child else 0
 
 
 @contextmanager
-def _target(pid: int | None, command: tuple[str, ...]) -> Generator[Target]:
-    """The process to profile; a command is started, stopped before its first instruction."""
+def _target(pid: int | None, command: tuple[str, ...], stop: StopSignals) -> Generator[Target]:
+    """The process to profile; a command is started, stopped before its first instruction.
+
+    At the end, come what may, a command that runs is waited for; signals still reach it meanwhile.
+    """
     if pid is not None:
         yield _running(pid)
         return
@@ -142,6 +145,11 @@ def _target(pid: int | None, command: tuple[str, ...]) -> Generator[Target]:
     try:
         yield Target(child.pid, os.path.basename(command[0]), " ".join(command), child)
     finally:
+        policy = _SignalPolicy(child)
+        while child.was_let_go and not child.has_ended():
+            for number in stop.take():
+                policy(number)
+            time.sleep(CHILD_POLL_S)
         child.close()
 
 
@@ -154,6 +162,9 @@ def _running(pid: int) -> Target:
         raise LockflameError(what, f"it is a kernel thread ({status.comm})", "give the PID of a program")
     if status.state in "ZX":
         raise LockflameError(what, f"it has ended ({status.comm} is a zombie)", "check the PID with: ps -e")
+    process = procfs.process_of_thread(pid)
+    if process not in (None, pid):
+        raise LockflameError(what, f"it is a thread of process {process}", f"use -p {process}")
     return Target(pid, status.comm, procfs.command_line(pid))
 
 
@@ -209,15 +220,3 @@ def _is_foreground() -> bool:
             return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
     except OSError:
         return False
-
-
-def _exit_status(target: Target, stop: StopSignals) -> int:
-    """0, or the command's status once it has ended; signals still reach it meanwhile."""
-    if target.child is None:
-        return 0
-    policy = _SignalPolicy(target.child)
-    while not target.child.has_ended():
-        for number in stop.take():
-            policy(number)
-        time.sleep(CHILD_POLL_S)
-    return target.child.wait()

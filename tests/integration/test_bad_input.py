@@ -423,3 +423,19 @@ def test_ctrl_c_while_python_still_imports(work: Path, tmp_path: Path) -> None:
 def test_repo_is_not_written_to() -> None:
     """Whatever runs with the repo as its folder leaves no profile there."""
     assert list(REPO.glob("lockflame-*.pb.gz")) == []
+
+
+def test_the_id_of_a_thread_is_no_process(work: Path) -> None:
+    with running([build_target("many_threads.c"), "--threads", 2]) as target:
+        tid = next(int(name) for name in os.listdir(f"/proc/{target.pid}/task") if int(name) != target.pid)
+        result = fails("record", "-p", tid, "-d", 1, cwd=work)
+    assert f"use -p {target.pid}" in result.stderr.replace("Use", "use")
+
+
+def test_a_parent_that_ignores_its_children_changes_nothing(work: Path) -> None:
+    launcher = ["python3", "-c", "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+                "os.execvp(sys.argv[1], sys.argv[1:])"]  # fmt: skip
+    with lockflame_session(
+        "record", "-o", "p.pb.gz", "--", "sh", "-c", "exit 3", cwd=work, launcher=launcher
+    ) as session:
+        assert session.finish().status == 3

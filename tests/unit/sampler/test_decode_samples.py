@@ -167,16 +167,20 @@ def test_nothing_is_read_behind_a_size_that_no_record_has(size: int) -> None:
     assert (len(decoded.samples), decoded.skipped) == (1, 1)
 
 
-def test_only_the_late_events_samples_of_a_late_thread_count() -> None:
+def test_what_a_late_thread_and_its_children_inherited_counts_once() -> None:
+    """Thread 5 was found late though it had inherited events (id 100); thread 8 is its child, 9 that of late 7."""
     records = [
         sample(time_ns=1, tid=5, event_id=100),
         sample(time_ns=2, tid=5, event_id=200),
         sample(time_ns=3, tid=5, event_id=201),
         sample(time_ns=4, tid=6, event_id=100),
         sample(time_ns=5, tid=7, event_id=300),
+        sample(time_ns=6, tid=8, event_id=100),
+        sample(time_ns=7, tid=8, event_id=200),
+        sample(time_ns=8, tid=9, event_id=300),
     ]
     decoded = decode(b"".join(records), False, {5: {200, 201}, 7: {300}})
-    assert decoded.samples.time_ns.tolist() == [2, 3, 4, 5]
+    assert decoded.samples.time_ns.tolist() == [1, 4, 5, 6, 8]
     assert decoded.covered_twice == {5}
     assert decoded.skipped == 0
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from symbolize.perf_map import parse_perf_map, read_perf_map
+from tests.unit.symbolize.deadline import seconds_at_most
 
 NO_PID = 2**22 + 1
 ANOTHER_UID = 12345
@@ -110,3 +111,11 @@ def test_a_map_of_another_user_is_not_trusted(map_path: Path) -> None:
     map_path.write_bytes(b"1000 10 f\n")
     os.chown(map_path, ANOTHER_UID, ANOTHER_UID)
     assert read_perf_map(NO_PID) is None
+
+
+def test_many_nested_functions_take_no_square_of_time() -> None:
+    lines = [f"{0x1000 + at:x} {2 * (200_000 - at):x} f{at}" for at in range(200_000)]
+    with seconds_at_most(20):
+        perf_map = parse_perf_map("\n".join(lines).encode())
+    assert perf_map.find(0x1000) == "f0"
+    assert perf_map.find(0x1000 + 150_000) == "f150000"
