@@ -428,8 +428,8 @@ def test_repo_is_not_written_to() -> None:
 def test_the_id_of_a_thread_is_no_process(work: Path) -> None:
     with running([build_target("many_threads.c"), "--threads", 2]) as target:
         tid = next(int(name) for name in os.listdir(f"/proc/{target.pid}/task") if int(name) != target.pid)
-        result = fails("record", "-p", tid, "-d", 1, cwd=work)
-    assert f"use -p {target.pid}" in result.stderr.replace("Use", "use")
+        message = fails("record", "-p", tid, "-d", 1, cwd=work)
+    assert f"Use -p {target.pid}." in message
 
 
 def test_a_parent_that_ignores_its_children_changes_nothing(work: Path) -> None:
