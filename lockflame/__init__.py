@@ -1,3 +1,3 @@
-"""Lockflame: a sampling profiler that says which lock path holds a server up."""
+"""Lockflame: a sampling profiler for slow multi-threaded servers."""
 
 __version__ = "0.1.0"

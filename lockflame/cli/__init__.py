@@ -43,7 +43,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lockflame", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Find the lock path that holds a multi-threaded server up, without hurting it.
+    """Find out why a multi-threaded server is slow, without hurting it.
 
     \b
     Example:
