@@ -15,7 +15,7 @@ def print_summary(profile: Profile, name: str, paths: list[str]) -> None:
     say(
         f"lockflame: recorded {info.samples:,} samples of {printable(name)} (PID {info.pid}) "
         f"in {info.duration_ns / 1e9:.1f} s at {info.frequency_asked_hz} Hz ({info.event}), "
-        f"for {profile.total(CPU) / 1e9:.2f} s of {info.cpu_time_ns / 1e9:.2f} s of CPU time"
+        f"standing for {profile.total(CPU) / 1e9:.2f} s of {info.cpu_time_ns / 1e9:.2f} s of CPU time"
     )
     say(f"lockflame: {completeness(profile)}")
     for note in info.notes:
