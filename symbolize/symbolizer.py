@@ -33,6 +33,10 @@ from symbolize.unresolved import count_unresolved
 from symbolize.unwind import RuleCache
 from symbolize.user_stacks import UserStacks, complete_stacks
 
+STACK_BYTES_MOST = 65528
+"""The most that a record has room for (perf_event_open(2), sample_stack_user)."""
+TRUNCATED_WORTH_A_NOTE = 0.01
+
 
 def symbolize(
     recording: Recording, info: RecordingInfo, ns_per_period: float = 1.0, held_files: HeldFiles | None = None
@@ -59,6 +63,7 @@ def symbolize(
     threads, thread_of_sample = _threads(samples, CommTimeline(recording.snapshots, recording.events))
     mappings, functions, locations = _code_tables(distinct, names, code_map.images)
     unresolved = count_unresolved(offsets, frames, names, code_map.images)
+    truncated = int((~user.is_whole).sum())
     return Profile(
         sample_types=(SAMPLES, CPU),
         mappings=mappings,
@@ -70,9 +75,14 @@ def symbolize(
         recording=replace(
             info,
             samples=len(samples),
-            truncated=int((~user.is_whole).sum()),
+            truncated=truncated,
             unresolved=unresolved.total,
-            notes=(*info.notes, *_notes(namer, store), *unresolved.notes()),
+            notes=(
+                *info.notes,
+                *_truncation_notes(truncated, len(samples), info.stack_bytes),
+                *_notes(namer, store),
+                *unresolved.notes(),
+            ),
         ),
     )
 
@@ -166,6 +176,14 @@ def _sum_up(
     np.add.at(values[:, 0], row, 1)
     np.add.at(values[:, 1], row, np.rint(samples.period * ns_per_period).astype(np.int64))
     return SampleColumns((distinct >> 32).astype(np.int32), (distinct & 0xFFFFFFFF).astype(np.int32), values)
+
+
+def _truncation_notes(truncated: int, samples: int, stack_bytes: int) -> Iterable[str]:
+    if 0 < stack_bytes < STACK_BYTES_MOST and truncated > TRUNCATED_WORTH_A_NOTE * samples:
+        yield (
+            f"{truncated:,} of {samples:,} stacks are cut short: up to {stack_bytes:,} bytes of each were copied, "
+            f"and --stack-size {STACK_BYTES_MOST} may complete them."
+        )
 
 
 def _notes(namer: Namer, store: RuleStore) -> Iterable[str]:

@@ -192,3 +192,11 @@ def test_an_address_of_48_ones_is_not_taken_for_the_marker(program: FileMapping)
 def test_a_thread_that_the_kernel_no_longer_numbers_keeps_its_process(program: FileMapping) -> None:
     profile = profile_of(program, [Sample(1, pid=1, tid=-1, user=(START,))])
     assert profile.threads[0].pid == 1
+
+
+def test_stacks_that_are_cut_short_ask_for_a_larger_copy(program: FileMapping) -> None:
+    recording = recording_of([Sample(1, user=(START, 5))], [], [process(program)])
+    (note,) = [note for note in symbolize(recording, RecordingInfo(stack_bytes=1024)).recording.notes if "cut" in note]
+    assert "1 of 1 stacks" in note
+    assert "--stack-size 65528" in note
+    assert not any("cut" in note for note in symbolize(recording, RecordingInfo(stack_bytes=65528)).recording.notes)
