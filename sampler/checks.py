@@ -41,7 +41,7 @@ def _perf_checks() -> Iterator[Check]:
     if choice.use_hardware:
         yield Check("CPU sampling", State.OK, "samples on CPU cycles, with stack copies")
     else:
-        yield Check("CPU sampling", State.OK, "samples on cpu-clock (no hardware cycles here), with stack copies")
+        yield Check("CPU sampling", State.OK, "samples on cpu-clock, with stack copies")
     if choice.kernel_frames:
         yield Check("kernel frames", State.OK, f"allowed (kernel.perf_event_paranoid is {level})")
     else:

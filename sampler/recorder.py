@@ -38,6 +38,8 @@ RECORD_BYTES_MOST = 1 << 16
 TICK_S = 0.5
 # How often the target's end is looked for where the kernel has no pidfd (before 5.3).
 NO_PIDFD_POLL_S = 0.2
+# poll(2) takes milliseconds in an int, which 25 days fill.
+LONGEST_SLEEP_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +226,8 @@ class _Waiter:
 
     def wait(self, timeout_s: float) -> bool:
         """Returns whether the process has ended."""
-        if self._pidfd < 0:
-            timeout_s = min(timeout_s, NO_PIDFD_POLL_S)
-        ready = self._poll.poll(None if timeout_s == float("inf") else timeout_s * 1000)
+        timeout_s = min(timeout_s, LONGEST_SLEEP_S if self._pidfd >= 0 else NO_PIDFD_POLL_S)
+        ready = self._poll.poll(timeout_s * 1000)
         if self._pidfd < 0:
             status = procfs.process_status(self._pid)
             return status is None or status.state in "ZX"

@@ -235,3 +235,17 @@ def test_a_signal_while_it_starts(tmp_path: Path, kind: str, delay_s: float) -> 
     assert "Traceback" not in result.stderr
     assert result.status in (-signal.SIGTERM, 0 if kind == "pid" else 128 + signal.SIGTERM)
     assert output.exists() == (result.status >= 0)
+
+
+def test_a_duration_of_weeks_is_no_error(tmp_path: Path) -> None:
+    """poll(2) can't wait that long at once."""
+    output = tmp_path / "p.pb.gz"
+    with (
+        running([build_target("split_70_30.c")]) as target,
+        lockflame_session("record", "-p", target.pid, "-d", 3_000_000, "-o", output) as session,
+    ):
+        session.wait_until_recording()
+        time.sleep(0.3)
+        session.process.send_signal(signal.SIGINT)
+        result = session.finish(timeout=20)
+    assert (result.status, output.exists()) == (0, True), result.stderr
