@@ -12,7 +12,7 @@ from tests.support.process import running
 from tests.support.recording import record
 from tests.support.targets import UNWIND_FLAG_SETS, build_unwind_truth
 from tests.support.truth import Truth
-from tests.support.user_stacks import describe, samples_of, user_stacks
+from tests.support.user_stacks import UserStack, describe, samples_of, user_stacks
 
 pytestmark = pytest.mark.integration
 
@@ -36,8 +36,17 @@ def test_stacks_are_what_the_source_dictates(scenario: str, flags: Sequence[str]
     wrong = [stack for stack in concerned if not truth.matches(stack.names, stack.is_truncated)]
     assert not wrong, f"{samples_of(wrong)} of {samples_of(concerned)} samples:{describe(wrong)}"
     assert samples_of(concerned) >= FEWEST_SAMPLES, describe(stacks)
-    cut = [stack for stack in stacks if stack.is_truncated]
+    cut = [stack for stack in stacks if stack.is_truncated and not _is_in_context_switch(stack)]
     assert truth.may_truncate or not cut, f"{samples_of(cut)} of {samples_of(stacks)} samples:{describe(cut)}"
+
+
+def _is_in_context_switch(stack: UserStack) -> bool:
+    """Whether libgcc was about to jump into a landing pad.
+
+    It has overwritten the registers that its own frame saved by then, and the return address with them
+    (uw_install_context in unwind-dw2.c): for these few instructions no unwind data can tell what the stack is.
+    """
+    return any(name.startswith("_Unwind_R") for name in stack.names[:2])
 
 
 def test_no_scenario_is_left_out() -> None:
