@@ -12,7 +12,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import agreement, completeness, recording, stack_sizes, unwinding  # noqa: F401  (fill the list)
+from benchmarks import (  # noqa: F401  (fill the list)
+    agreement,
+    completeness,
+    lines,
+    naming,
+    recording,
+    stack_sizes,
+    unwinding,
+)
 from benchmarks.loads import stop_servers
 from benchmarks.registry import BENCHMARKS, Report, Settings
 from tests.support.needs import CannotTest

@@ -30,6 +30,24 @@ HeldFiles = dict[tuple[tuple[int, int], int], int]
 
 
 @dataclass(frozen=True, slots=True)
+class JitFiles:
+    """What leads to the names of a process's generated code when it has ended or has deleted them.
+
+    `pid_inside` is its number in its own pid namespace, `owner_uid` its user. `map_file` is a descriptor of its perf
+    map, `map_folder` one of its /tmp where that isn't ours; -1 for none.
+    """
+
+    pid_inside: int
+    owner_uid: int
+    map_file: int = -1
+    map_folder: int = -1
+
+
+HeldJitFiles = dict[int, JitFiles]
+"""By pid."""
+
+
+@dataclass(frozen=True, slots=True)
 class MapEvent:
     """A process mapped executable memory."""
 
@@ -69,13 +87,31 @@ class ExitEvent:
     tid: int
 
 
-Event = MapEvent | CommEvent | ForkEvent | ExitEvent
+@dataclass(frozen=True, slots=True)
+class KernelSymbolEvent:
+    """The kernel made code of its own at run time, such as a BPF program, or (`is_unregister`) gave it up.
+
+    `size` is in bytes; `name` as /proc/kallsyms has it.
+    """
+
+    time_ns: int
+    address: int
+    size: int
+    name: str
+    is_unregister: bool
+
+
+Event = MapEvent | CommEvent | ForkEvent | ExitEvent | KernelSymbolEvent
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessSnapshot:
-    """A process as it was when the sampler attached: `comms` by tid, executable mappings."""
+    """A process as it was when the sampler attached: `comms` by tid, executable mappings.
+
+    `container` is the short id or the name of the container that it is in; empty when in none.
+    """
 
     pid: int
     comms: dict[int, str]
     mappings: tuple[FileMapping, ...]
+    container: str = ""

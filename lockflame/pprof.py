@@ -111,8 +111,10 @@ def _encode_code(message: Message, profile: Profile, strings: _Strings) -> None:
 
 def _encode_samples(message: Message, profile: Profile, strings: _Strings) -> None:
     pid_key, tid_key, thread_key = strings["pid"], strings["tid"], strings["thread"]
+    container_key = strings["container"] if any(thread.container for thread in profile.threads) else 0
     stacks = [(profile.stacks[index] + 1).tolist() for index in range(len(profile.stacks))]
     comms = [strings[thread.comm] for thread in profile.threads]
+    containers = [strings[thread.container] for thread in profile.threads]
     stack_rows: list[int] = profile.samples.stack.tolist()
     thread_rows: list[int] = profile.samples.thread.tolist()
     value_rows: list[list[int]] = profile.samples.values.tolist()
@@ -122,6 +124,8 @@ def _encode_samples(message: Message, profile: Profile, strings: _Strings) -> No
         sample.label.add(key=tid_key, num=profile.threads[thread].tid)
         if comms[thread]:
             sample.label.add(key=thread_key, str=comms[thread])
+        if containers[thread]:
+            sample.label.add(key=container_key, str=containers[thread])
 
 
 def _encode_recording(message: Message, profile: Profile, strings: _Strings) -> None:
@@ -303,7 +307,7 @@ class _Decoder:
     def _thread(self, labels: Iterable[Label]) -> Thread:
         texts = {self._text(label.key): self._text(label.str) for label in labels}
         numbers = {self._text(label.key): label.num for label in labels}
-        return Thread(numbers.get("pid", 0), numbers.get("tid", 0), texts.get("thread", ""))
+        return Thread(numbers.get("pid", 0), numbers.get("tid", 0), texts.get("thread", ""), texts.get("container", ""))
 
     def _recording(self) -> RecordingInfo:
         if not self._message.HasField("recording"):

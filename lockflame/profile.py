@@ -93,6 +93,8 @@ class Thread:
     pid: int
     tid: int
     comm: str
+    container: str = ""
+    """The short id or the name of the container that its process is in; empty when in none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,6 +178,12 @@ class Profile:
     stacks: Stacks
     samples: SampleColumns
     recording: RecordingInfo = field(default_factory=RecordingInfo)
+
+    @property
+    def container(self) -> str:
+        """The container of the process that was recorded; empty when in none, or when it has no sample itself."""
+        own = (thread.container for thread in self.threads if thread.pid == self.recording.pid)
+        return next(own, "")
 
     def total(self, sample_type: SampleType) -> int:
         """The sum of one sample type over all samples; 0 when the profile doesn't have that type."""

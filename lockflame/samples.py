@@ -6,7 +6,7 @@ each other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,3 +87,5 @@ class Recording:
     events: tuple[Event, ...]
     """In the order of time."""
     snapshots: tuple[ProcessSnapshot, ...]
+    containers: dict[int, str] = field(default_factory=dict[int, str])
+    """The container of each process that is in one, by pid."""

@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from lockflame.events import CommEvent, Event, ExitEvent, FileMapping, ForkEvent, MapEvent
+from lockflame.events import CommEvent, Event, ExitEvent, FileMapping, ForkEvent, KernelSymbolEvent, MapEvent
 from lockflame.samples import X86_64_REGISTERS, Callchains, SampleTable, StackCopies
 from sampler import record_types as types
 
@@ -141,6 +141,8 @@ def _event(kind: int, misc: int, body: bytes) -> Event | None:
     if kind == types.RECORD_EXIT:
         pid, _, tid = struct.unpack_from("<III", fields)
         return ExitEvent(time_ns, pid, tid)
+    if kind == types.RECORD_KSYMBOL:
+        return _kernel_symbol_event(fields, time_ns)
     return None
 
 
@@ -158,6 +160,14 @@ def _map_event(misc: int, fields: bytes, time_ns: int) -> MapEvent | None:
     path = _text(fields[64:])
     mapping = FileMapping(start, start + length, file_offset, path, device, inode, build_id, pid)
     return MapEvent(time_ns, pid, mapping)
+
+
+def _kernel_symbol_event(fields: bytes, time_ns: int) -> KernelSymbolEvent | None:
+    address, size, _, flags = struct.unpack_from("<QIHH", fields)
+    name = _text(fields[16:])
+    if not size or not name:
+        return None
+    return KernelSymbolEvent(time_ns, address, size, name, bool(flags & types.KSYMBOL_UNREGISTER))
 
 
 def _text(field: bytes) -> str:
@@ -200,7 +210,7 @@ def _counting(
     tids = words[at + TID_WORD] >> np.uint64(32)
     is_late = np.isin(ids, np.array(sorted(owner_of_id), dtype=np.uint64))
     is_double = is_late & np.isin(tids, tids[~is_late])
-    return ~is_double, frozenset(owner_of_id[identifier] for identifier in np.unique(ids[is_double]).tolist())
+    return ~is_double, frozenset(owner_of_id[identifier] for identifier in set(ids[is_double].tolist()))
 
 
 def _sample_table(words: NDArray[np.uint64], at: Index, has_stacks: bool) -> SampleTable:

@@ -63,6 +63,7 @@ class AttrFlags(enum.IntFlag):
     MMAP2 = 1 << 23
     COMM_EXEC = 1 << 24
     USE_CLOCKID = 1 << 25
+    KSYMBOL = 1 << 29
     BUILD_ID = 1 << 34
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from lockflame.events import FileMapping, HeldFiles, ProcessSnapshot
+from lockflame.events import FileMapping, HeldFiles, HeldJitFiles, JitFiles, ProcessSnapshot
+from sampler.containers import read_container
 
 PF_KTHREAD = 0x00200000
 """In the flags of /proc/PID/stat (linux/sched.h)."""
@@ -102,7 +104,7 @@ def _children_by_parent(pid: int) -> list[int]:
 
 
 def snapshot(pid: int) -> ProcessSnapshot:
-    """The names of a process's threads and its executable mappings, as they are now.
+    """The names of a process's threads, its executable mappings and its container, as they are now.
 
     Empty where the process has ended or may not be looked at.
     """
@@ -111,7 +113,7 @@ def snapshot(pid: int) -> ProcessSnapshot:
         comm = _read(f"/proc/{pid}/task/{tid}/comm")
         if comm is not None:
             comms[tid] = os.fsdecode(comm.rstrip(b"\n"))
-    return ProcessSnapshot(pid, comms, tuple(_executable_mappings(pid)))
+    return ProcessSnapshot(pid, comms, tuple(_executable_mappings(pid)), read_container(pid))
 
 
 def hold_files(snapshots: Iterable[ProcessSnapshot]) -> HeldFiles:
@@ -121,11 +123,71 @@ def hold_files(snapshots: Iterable[ProcessSnapshot]) -> HeldFiles:
         for mapping in process.mappings:
             file = (mapping.device, mapping.inode)
             if mapping.inode and file not in held:
-                # Not everyone may use this link (proc_pid_map_files(5)); then the path has to do, later.
                 with suppress(OSError):
-                    path = f"/proc/{process.pid}/map_files/{mapping.start:x}-{mapping.end:x}"
-                    held[file] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                    held[file] = _open_mapped(process.pid, mapping)
     return held
+
+
+def _open_mapped(pid: int, mapping: FileMapping) -> int:
+    """Opens the file behind a mapping of a living process. Raises `OSError`."""
+    try:
+        return os.open(f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}", os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        # Not everyone may use this link (proc_pid_map_files(5)). The path may lead to another file by now.
+        path = f"/proc/{pid}/root{mapping.path}"
+        status = os.stat(path)
+        if status.st_ino != mapping.inode or not stat.S_ISREG(status.st_mode):
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+def hold_jit_files(pids: Iterable[int]) -> HeldJitFiles:
+    """Takes down where each process's runtime names its generated code, and opens it as far as it is there.
+
+    Whoever reads it has to check whose it is.
+    """
+    held: HeldJitFiles = {}
+    for pid in pids:
+        inside, uid = _pid_inside(pid), owner_uid(pid)
+        if inside is None or uid is None:
+            continue
+        folder = f"/proc/{pid}/root/tmp"
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+        map_file = _open(f"{folder}/perf-{inside}.map", flags)
+        map_folder = -1 if _is_our_folder(folder) else _open(folder, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
+        held[pid] = JitFiles(inside, uid, map_file, map_folder)
+    return held
+
+
+def close_jit_files(held: HeldJitFiles) -> None:
+    """Closes the descriptors of `hold_jit_files`."""
+    for files in held.values():
+        for descriptor in (files.map_file, files.map_folder):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def _is_our_folder(folder: str) -> bool:
+    """Whether a process's /tmp is ours, or can't be looked at."""
+    try:
+        return os.path.samefile(folder, "/tmp")
+    except OSError:
+        return True
+
+
+def _open(path: str, flags: int) -> int:
+    try:
+        return os.open(path, flags)
+    except OSError:
+        return -1
+
+
+def _pid_inside(pid: int) -> int | None:
+    """A process's number in its own pid namespace (the last one in NSpid of proc_pid_status(5))."""
+    for line in (_read(f"/proc/{pid}/status") or b"").splitlines():
+        if line.startswith(b"NSpid:"):
+            return int(line.split()[-1])
+    return None
 
 
 def _executable_mappings(pid: int) -> Iterator[FileMapping]:

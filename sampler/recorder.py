@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from lockflame.errors import reason_of
-from lockflame.events import HeldFiles, ProcessSnapshot
+from lockflame.events import HeldFiles, HeldJitFiles, ProcessSnapshot
 from sampler import perf_event, procfs
 from sampler.attach import (
     EventChoice,
@@ -62,6 +62,7 @@ class RawRecording:
     spool: IO[bytes]
     snapshots: tuple[ProcessSnapshot, ...]
     held_files: HeldFiles
+    held_jit: HeldJitFiles
     choice: EventChoice
     counts: tuple[EventCount, ...]
     started_unix_ns: int
@@ -74,6 +75,7 @@ class RawRecording:
         self.spool.close()
         for descriptor in self.held_files.values():
             os.close(descriptor)
+        procfs.close_jit_files(self.held_jit)
 
 
 class Recorder:
@@ -94,6 +96,7 @@ class Recorder:
         self._events: list[OpenEvent] = []
         self._snapshots: tuple[ProcessSnapshot, ...] = ()
         self._held_files: HeldFiles = {}
+        self._held_jit: HeldJitFiles = {}
         self._notes: list[str] = []
         self._is_finished = False
         try:
@@ -113,6 +116,7 @@ class Recorder:
         # After enabling, so that no mapping falls between this look and the first event.
         self._snapshots = tuple(procfs.snapshot(member) for member in procfs.family(self._pid))
         self._held_files = procfs.hold_files(self._snapshots)
+        self._held_jit = procfs.hold_jit_files(process.pid for process in self._snapshots)
 
     def run(
         self,
@@ -163,6 +167,7 @@ class Recorder:
             spool=self._spool,
             snapshots=self._snapshots,
             held_files=self._held_files,
+            held_jit=self._held_jit,
             choice=self.choice,
             counts=counts,
             started_unix_ns=self._started_unix_ns,
@@ -177,7 +182,8 @@ class Recorder:
             self._spool.close()
             for descriptor in self._held_files.values():
                 os.close(descriptor)
-            self._held_files = {}
+            procfs.close_jit_files(self._held_jit)
+            self._held_files, self._held_jit = {}, {}
         close_events(self._events)
         self._events = []
         for ring in self._rings:

@@ -32,12 +32,13 @@ class RingBuffer:
         self.cpu = cpu
         self.fullest_bytes = 0
         """The most that one drain found waiting: near `size`, records were likely lost."""
-        self.descriptor = perf_event.open_event(_owner_attr(), 0, cpu)
+        self.descriptor = perf_event.open_event(_dummy_attr(AttrFlags.DISABLED | AttrFlags.COMM), 0, cpu)
         try:
             self._map, pages = _map_pages(self.descriptor, pages)
         except OSError:
             os.close(self.descriptor)
             raise
+        self._watch = _watch_kernel_code(cpu, self.descriptor)
         self.size = pages * mmap.PAGESIZE
         self._data = memoryview(self._map)[mmap.PAGESIZE :]
         self._head = ctypes.c_uint64.from_buffer(self._map, HEAD_OFFSET)
@@ -85,24 +86,45 @@ class RingBuffer:
         del self._head, self._tail
         self._data.release()
         self._map.close()
+        if self._watch is not None:
+            os.close(self._watch)
         os.close(self.descriptor)
 
 
-def _owner_attr() -> PerfEventAttr:
+def _dummy_attr(flags: AttrFlags) -> PerfEventAttr:
+    """An event that counts nothing, for the records that `flags` ask for."""
     # A watermark of 0 wakes the reader whenever half of the buffer has been filled (kernel/events/ring_buffer.c).
     return PerfEventAttr(
         type=perf_event.PERF_TYPE_SOFTWARE,
         config=perf_event.PERF_COUNT_SW_DUMMY,
         sample_type=SampleFields.IDENTIFIER | SampleFields.TID | SampleFields.TIME | SampleFields.CPU,
-        flags=AttrFlags.DISABLED
+        flags=flags
         | AttrFlags.EXCLUDE_KERNEL
         | AttrFlags.EXCLUDE_HV
-        | AttrFlags.COMM
         | AttrFlags.WATERMARK
         | AttrFlags.SAMPLE_ID_ALL
         | AttrFlags.USE_CLOCKID,
         clockid=perf_event.CLOCK_MONOTONIC,
     )
+
+
+def _watch_kernel_code(cpu: int, ring_descriptor: int) -> int | None:
+    """Has the kernel say what code it makes and gives up at run time on a CPU, such as BPF programs.
+
+    It tells that to events of the thread that has it done, and to those of a whole CPU (perf_iterate_sb in
+    kernel/events/core.c), which need CAP_PERFMON or kernel.perf_event_paranoid below 1. None where it isn't granted,
+    or not known (before 5.1); then code that is given up before the recording's end has no name.
+    """
+    try:
+        descriptor = perf_event.open_event(_dummy_attr(AttrFlags.KSYMBOL), -1, cpu)
+    except OSError:
+        return None
+    try:
+        perf_event.redirect_output(descriptor, ring_descriptor)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _map_pages(descriptor: int, pages: int) -> tuple[mmap.mmap, int]:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 
 from lockflame.errors import reason_of
 from lockflame.events import FileMapping
 from symbolize.elf import ElfImage, ElfProblem, NotElf, open_regular
 
 DELETED = " (deleted)"
-DEBUG_ROOT = "/usr/lib/debug"
+GONE = "the file is gone"
+GONE_WITH_PROCESS = "the file is gone, or only the process, which has ended, could see it"
+FORBIDDEN = "this user may not look into the process's own files"
+ANOTHER = "the file at this path is not the mapped one: it was replaced, or the process saw another one there"
+PLAIN_FILE_SYSTEMS = frozenset(("ext2", "ext3", "ext4", "f2fs", "ramfs", "squashfs", "tmpfs", "xfs"))
+"""Those of which stat(2) and mappings show one and the same device; overlay and btrfs have several."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +46,7 @@ def open_binary(mapping: FileMapping, pid: int, held_file: int | None = None) ->
     path = mapping.path.removesuffix(DELETED)
     if not path.startswith("/") or path.startswith("//"):
         return Binary(mapping.path, mapping.build_id, None, "not backed by a file", is_generated=True)
-    reason = "the file is gone"
+    reason = GONE_WITH_PROCESS if _has_ended(pid) else GONE
     for candidate in _candidates(mapping, pid, path, held_file):
         try:
             image = _open_same(candidate, mapping)
@@ -49,13 +56,26 @@ def open_binary(mapping: FileMapping, pid: int, held_file: int | None = None) ->
             # Not everyone may use the kernel's own links; that says nothing about the file.
             if candidate == path:
                 reason = reason_of(error)
+            elif "/root/" in candidate and isinstance(error, PermissionError):
+                reason = FORBIDDEN
         except NotElf as error:
             return Binary(path, "", None, str(error), is_generated=True)
         except ElfProblem as error:
-            reason = str(error)
+            # The process's own file may be the right one: who may not look there should know that.
+            reason = str(error) if reason != FORBIDDEN else reason
         else:
             return Binary(path, image.build_id or mapping.build_id, image)
     return Binary(path, mapping.build_id, None, reason)
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except (FileNotFoundError, ProcessLookupError):
+        return True  # a process that nobody has waited for yet has none either
+    except OSError:
+        return False
+    return False
 
 
 def _candidates(mapping: FileMapping, pid: int, path: str, held_file: int | None) -> Iterator[str]:
@@ -68,15 +88,39 @@ def _candidates(mapping: FileMapping, pid: int, path: str, held_file: int | None
 
 
 def _open_same(path: str, mapping: FileMapping) -> ElfImage:
-    """Opens a file if it is the mapped one: by build-id where known, else by inode."""
+    """Opens a file if it is the mapped one: by build-id where known, else by inode and device."""
     file = open_regular(path)
-    # The device isn't compared: overlay and btrfs show another one in mappings than in stat(2).
-    if mapping.inode and os.fstat(file.fileno()).st_ino != mapping.inode and not mapping.build_id:
-        raise ElfProblem("the file was replaced since it was mapped")
+    if mapping.inode and not mapping.build_id and not _is_same_file(os.fstat(file.fileno()), mapping):
+        raise ElfProblem(ANOTHER)
     image = ElfImage(file)
     if mapping.build_id and image.build_id != mapping.build_id:
-        raise ElfProblem("the file was replaced since it was mapped (its build-id differs)")
+        raise ElfProblem(f"{ANOTHER} (its build-id differs)")
     return image
+
+
+def _is_same_file(status: os.stat_result, mapping: FileMapping) -> bool:
+    """Whether the inode is the mapped one, and the device too where it tells something.
+
+    Two file systems, such as a container's and ours, often have the same inode number.
+    """
+    device = (os.major(status.st_dev), os.minor(status.st_dev))
+    if status.st_ino != mapping.inode:
+        return False
+    return mapping.device in ((0, 0), device) or device not in _plain_devices()
+
+
+@cache
+def _plain_devices() -> frozenset[tuple[int, int]]:
+    """The devices of this process's mounts of `PLAIN_FILE_SYSTEMS`."""
+    devices: set[tuple[int, int]] = set()
+    with suppress(OSError), open("/proc/self/mountinfo", "rb") as file:
+        for line in file:
+            # proc_pid_mountinfo(5): the third field is the device, the first behind the dash the type.
+            fields, _, rest = line.partition(b" - ")
+            if os.fsdecode(rest.split(b" ", 1)[0]) in PLAIN_FILE_SYSTEMS:
+                major, _, minor = fields.split()[2].partition(b":")
+                devices.add((int(major), int(minor)))
+    return frozenset(devices)
 
 
 def _open_vdso(mapping: FileMapping) -> Binary:
@@ -92,33 +136,3 @@ def _open_vdso(mapping: FileMapping) -> Binary:
     except (OSError, ElfProblem) as error:
         return Binary(mapping.path, "", None, str(error))
     return Binary(mapping.path, "", None, "this process has no vdso")
-
-
-def open_debug_file(binary: Binary, debug_root: str = DEBUG_ROOT) -> ElfImage | None:
-    """The separate debug file of a binary, by build-id or by `.gnu_debuglink`; None when there is none."""
-    if binary.image is None:
-        return None
-    for path, checksum in _debug_candidates(binary, binary.image, debug_root):
-        try:
-            image = ElfImage.open(path)
-        except (OSError, ElfProblem):
-            continue  # most candidates don't exist
-        if binary.build_id and image.build_id == binary.build_id:
-            return image
-        if not binary.build_id and image.checksum() == checksum:
-            return image
-    return None
-
-
-def _debug_candidates(binary: Binary, image: ElfImage, debug_root: str) -> Iterator[tuple[str, int]]:
-    """Paths, and the checksum that counts where there is no build-id (GDB manual, "Separate Debug Files")."""
-    section = image.sections.get(".gnu_debuglink")
-    link = bytes(image.data(section)) if section is not None else b""
-    checksum = int.from_bytes(link[-4:], "little")
-    if binary.build_id:
-        yield f"{debug_root}/.build-id/{binary.build_id[:2]}/{binary.build_id[2:]}.debug", checksum
-    name = os.fsdecode(link.split(b"\0", 1)[0])
-    folder = os.path.dirname(binary.path)
-    if name and "/" not in name:
-        for path in (f"{folder}/{name}", f"{folder}/.debug/{name}", f"{debug_root}{folder}/{name}"):
-            yield path, checksum

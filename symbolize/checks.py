@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from lockflame.checks import Check, State
 from lockflame.events import FileMapping
-from symbolize.binaries import open_binary, open_debug_file
+from symbolize import libdw
+from symbolize.binaries import open_binary
+from symbolize.debug_files import DebugFiles
 from symbolize.kernel import read_kallsyms
 
 LIBC = "libc.so.6"
@@ -22,6 +24,7 @@ def symbol_checks() -> Iterator[Check]:
     else:
         yield Check("kernel symbols", State.OK, f"{len(kernel.starts):,} functions in /proc/kallsyms")
     yield _libc_check()
+    yield _lines_check()
 
 
 def _libc_check() -> Check:
@@ -31,7 +34,7 @@ def _libc_check() -> Check:
     binary = open_binary(FileMapping(0, 1, 0, path), 0)
     if binary.image is None:
         return Check("libc's symbols", State.LIMITED, f"{path}: {binary.reason}")
-    if ".symtab" in binary.image.sections or open_debug_file(binary) is not None:
+    if ".symtab" in binary.image.sections or DebugFiles().symbols_of(binary, 0) is not None:
         return Check("libc's symbols", State.OK, f"all functions of {path}")
     return Check(
         "libc's symbols",
@@ -39,6 +42,16 @@ def _libc_check() -> Check:
         f"only the exported functions of {path}: start_thread or _int_malloc stay without name",
         "apt-get install libc6-dbg",
     )
+
+
+def _lines_check() -> Check:
+    try:
+        libdw.load()
+    except libdw.LibdwError as problem:
+        return Check(
+            "source lines", State.LIMITED, f"no lines and no inlined functions: {problem}", "apt-get install libdw1"
+        )
+    return Check("source lines", State.OK, "where a program or its debug file has DWARF data")
 
 
 def _libc_path() -> str | None:

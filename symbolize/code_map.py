@@ -8,7 +8,7 @@ keys in all processes. Kernel addresses, whose top bit is set, are their own key
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +36,12 @@ class Image:
     """Something that has code. `pid` is a process that maps it.
 
     Addresses in it are those as linked, offsets in a file that couldn't be opened, or, for generated
-    code, addresses of the process.
+    code, addresses of the process. `earlier` is the image that this one is another generation of, if it is one.
     """
 
     binary: Binary
     pid: int
+    earlier: int | None = None
 
 
 class CodeMap:
@@ -77,7 +78,7 @@ class CodeMap:
         image = self._row_images[row]
         unopened = np.flatnonzero(image == _NOT_OPENED)
         if len(unopened):
-            for index in np.unique(row[unopened]).tolist():
+            for index in sorted(set(row[unopened].tolist())):
                 self._open_row(index)
             image = self._row_images[row]
         # What can't be a user address at all has no bits left for itself in a key.
@@ -101,6 +102,13 @@ class CodeMap:
         """The code keys of user addresses."""
         image, within = self.find(space, address)
         return (image.astype(np.uint64) << SHIFT) | within
+
+    def add_generation(self, image: int) -> int:
+        """A new image for other code that was at the same addresses of generated code at other times."""
+        if len(self.images) >= IMAGES_MOST:
+            return UNMAPPED
+        self.images.append(replace(self.images[image], earlier=image))
+        return len(self.images) - 1
 
     def _open_row(self, row: int) -> None:
         mapping, pid = self._rows[row], self._row_pids[row]

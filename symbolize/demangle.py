@@ -6,12 +6,13 @@ stack overflows. So they are demangled in a forked child with limits; a name tha
 
 from __future__ import annotations
 
-import os
-import resource
 import struct
 from collections.abc import Iterable, Sequence
+from typing import IO
 
 import pydemumble
+
+from symbolize.isolated import Isolated, Limits
 
 MANGLED_PREFIXES = ("_Z", "_R", "__Z", "___Z")
 MEMORY_BYTES = 256 << 20
@@ -45,15 +46,9 @@ def demangle(linkage_names: Iterable[str]) -> dict[str, str]:
 
 def _in_child(names: Sequence[str]) -> list[str]:
     """The readable names up to the one that the child couldn't cope with."""
-    read_end, write_end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(read_end)
-        _demangle_into(write_end, names)
-    os.close(write_end)
-    with open(read_end, "rb") as pipe:
-        content = pipe.read(len(names) * (_LENGTH.size + NAME_CHARACTERS_MOST))
-    os.waitpid(pid, 0)
+    answer_bytes = len(names) * (_LENGTH.size + NAME_CHARACTERS_MOST)
+    child = Isolated(lambda file: _demangle_into(file, names), Limits(MEMORY_BYTES, CPU_SECONDS, answer_bytes))
+    content, _ = child.answer()
     found: list[str] = []
     at = 0
     while at + _LENGTH.size <= len(content):
@@ -64,27 +59,13 @@ def _in_child(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _demangle_into(pipe: int, names: Sequence[str]) -> None:
-    """In the child: writes each name's length and text. Never returns."""
-    try:
-        with open("/proc/self/statm") as file:
-            used_bytes = int(file.read().split()[0]) * os.sysconf("SC_PAGESIZE")
-        _limit(resource.RLIMIT_AS, used_bytes + MEMORY_BYTES)
-        _limit(resource.RLIMIT_CPU, CPU_SECONDS)
-        _limit(resource.RLIMIT_CORE, 0)  # its end is no crash that anyone should look into
-        with open(pipe, "wb") as file:
-            for name in names:
-                # A compiler's clone (`.cold`, `.constprop.0`) has the mangled name in front.
-                base, dot, clone = name.partition(".")
-                text = pydemumble.demangle(base)
-                text = text + dot + clone if text else name
-                content = (text if len(text) <= NAME_CHARACTERS_MOST else name).encode()[:NAME_CHARACTERS_MOST]
-                file.write(_LENGTH.pack(len(content)) + content)
-                file.flush()
-    finally:
-        os._exit(0)
-
-
-def _limit(resource_number: int, value: int) -> None:
-    _, hard = resource.getrlimit(resource_number)
-    resource.setrlimit(resource_number, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+def _demangle_into(file: IO[bytes], names: Sequence[str]) -> None:
+    """In the child: writes each name's length and text."""
+    for name in names:
+        # A compiler's clone (`.cold`, `.constprop.0`) has the mangled name in front.
+        base, dot, clone = name.partition(".")
+        text = pydemumble.demangle(base)
+        text = text + dot + clone if text else name
+        content = (text if len(text) <= NAME_CHARACTERS_MOST else name).encode()[:NAME_CHARACTERS_MOST]
+        file.write(_LENGTH.pack(len(content)) + content)
+        file.flush()

@@ -20,6 +20,7 @@ from elftools.elf.elffile import ELFFile
 PF_X = 1
 NT_GNU_BUILD_ID = 3
 SHF_EXECINSTR = 4
+SHF_COMPRESSED = 0x800
 NOTE_BYTES_MOST = 1 << 16
 ENTRIES_MOST = 1 << 16
 NAMES_BYTES_MOST = 1 << 24
@@ -59,6 +60,8 @@ class Section:
     file_offset: int
     size: int
     is_executable: bool
+    is_compressed: bool
+    """SHF_COMPRESSED: a header that says how, then the bytes."""
     has_bytes: bool
     """False for `.bss` and, in a debug file, for all that stayed in the binary."""
 
@@ -81,12 +84,13 @@ class ElfImage:
     Files are read, not mapped: one that is cut off meanwhile would end us by SIGBUS.
     """
 
-    def __init__(self, source: bytes | IO[bytes]) -> None:
+    def __init__(self, source: bytes | IO[bytes], path: str = "") -> None:
         """Raises `ElfProblem` when `source` isn't a 64-bit little-endian ELF image, and `OSError`.
 
-        `entry` is where a program begins, as linked; 0 in a library.
+        `entry` is where a program begins, as linked; 0 in a library. `path` is where the file was opened.
         """
         self._source = source
+        self.path = path
         self._size = len(source) if isinstance(source, bytes) else os.fstat(source.fileno()).st_size
         if self.read(0, 4) != b"\x7fELF":
             raise NotElf("not an ELF file" if self._size else "an empty file")
@@ -107,7 +111,17 @@ class ElfImage:
     @classmethod
     def open(cls, path: str) -> ElfImage:
         """Opens the file at a path. Raises `OSError` or `ElfProblem`."""
-        return cls(open_regular(path))
+        return cls(open_regular(path), path)
+
+    @property
+    def descriptor(self) -> int | None:
+        """The open file; None for an image from memory."""
+        return None if isinstance(self._source, bytes) else self._source.fileno()
+
+    def is_same_file(self, other: ElfImage) -> bool:
+        """Whether both are one file, under whatever paths."""
+        ours, theirs = self.descriptor, other.descriptor
+        return ours is not None and theirs is not None and os.path.sameopenfile(ours, theirs)
 
     def read(self, file_offset: int, size: int) -> bytes:
         """Some bytes of the file; fewer where it ends, or where the disk or the memory doesn't give more.
@@ -211,6 +225,7 @@ def _section(header: dict[str, Any], index: int, names: bytes) -> Section:
         file_offset=header["sh_offset"],
         size=header["sh_size"],
         is_executable=bool(header["sh_flags"] & SHF_EXECINSTR),
+        is_compressed=bool(header["sh_flags"] & SHF_COMPRESSED),
         has_bytes=header["sh_type"] != "SHT_NOBITS",
     )
 

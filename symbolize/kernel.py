@@ -1,21 +1,32 @@
-"""Names of kernel addresses, from /proc/kallsyms."""
+"""Names of kernel addresses, from /proc/kallsyms and from what the kernel told of code that came and went."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lockflame.errors import reason_of
+from lockflame.events import Event, KernelSymbolEvent
 
 KERNEL = "[kernel]"
+BPF = "[bpf]"
+"""What kallsyms calls the module of BPF programs."""
 # A line's columns on a 64-bit kernel.
 ADDRESS_DIGITS, KIND_AT, NAME_AT = 16, 17, 19
 # What lies further behind the nearest symbol is other code, such as a module that came later.
 FUNCTION_BYTES_MOST = 1 << 18
 HIDDEN = "the kernel hides its addresses from this user (CAP_SYSLOG and kernel.kptr_restrict decide)"
+NO_SYMBOL = "no kernel symbol at this address"
+JIT_HIDDEN = f"{NO_SYMBOL}, and BPF programs are kept out of them: net.core.bpf_jit_kallsyms is 0"
+SEVERAL = "kernel code of different names, such as BPF programs, took turns at this address"
+
+# `bpf_prog_TAG_NAME`, the tag being a digest of the program's instructions (bpf_get_prog_name in kernel/bpf/core.c).
+_BPF_PROGRAM = re.compile(r"bpf_prog_[0-9a-f]{16}_(.+)")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +51,70 @@ class KernelSymbols:
         if not fields:
             return None
         return os.fsdecode(fields[0]), os.fsdecode(fields[1]) if len(fields) > 1 else KERNEL
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PassingSymbols:
+    """Code that the kernel made or gave up during the recording: `names[i]` from `starts[i]` to `ends[i]` (uint64)."""
+
+    starts: NDArray[np.uint64]
+    ends: NDArray[np.uint64]
+    names: tuple[str, ...]
+
+    def find(self, address: int) -> set[str]:
+        """All names that the code at an address had."""
+        rows = np.flatnonzero((self.starts <= np.uint64(address)) & (np.uint64(address) < self.ends))
+        return {self.names[row] for row in rows.tolist()}
+
+
+def passing_symbols(events: Iterable[Event]) -> PassingSymbols:
+    """Collects what the events tell. Code that is only given up was made before the recording."""
+    found = {
+        (event.address, min(event.address + event.size, 2**64 - 1), event.name): None
+        for event in events
+        if isinstance(event, KernelSymbolEvent)
+    }
+    starts, ends, names = zip(*found, strict=True) if found else ((), (), ())
+    return PassingSymbols(np.array(starts, dtype=np.uint64), np.array(ends, dtype=np.uint64), names)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelName:
+    """A kernel function and its module; `reason` says why there is none."""
+
+    function: str
+    module: str
+    reason: str = ""
+
+
+def name_of(address: int, passing: PassingSymbols, symbols: KernelSymbols) -> KernelName:
+    """Names a kernel address.
+
+    What passed counts first: where it lay, the symbols of today know other code, or what lies in front of it.
+    An address that had several names over time has none: a stack that is wrong is worse.
+    """
+    names = passing.find(address)
+    if len(names) > 1:
+        return KernelName("", KERNEL, SEVERAL)
+    if names:
+        (function,) = names
+        return KernelName(function, BPF if function.startswith("bpf_") else KERNEL)
+    found = symbols.find(address)
+    return KernelName(*found) if found else KernelName("", KERNEL, symbols.reason or _why_no_symbol())
+
+
+def readable_name(symbol: str) -> str:
+    """`bpf_prog NAME` for a BPF program, without its tag, which is another one after each change; else the symbol."""
+    found = _BPF_PROGRAM.fullmatch(symbol)
+    return f"bpf_prog {found[1]}" if found else symbol
+
+
+def _why_no_symbol(setting: str = "/proc/sys/net/core/bpf_jit_kallsyms") -> str:
+    try:
+        with open(setting, "rb") as file:
+            return JIT_HIDDEN if file.read(8).strip() == b"0" else NO_SYMBOL
+    except OSError:
+        return NO_SYMBOL
 
 
 def read_kallsyms(path: str = "/proc/kallsyms") -> KernelSymbols:

@@ -7,14 +7,14 @@ key holds a hash of the unwind data as well.
 from __future__ import annotations
 
 import os
-import tempfile
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
+from symbolize.cache_folder import CacheFolder, user_cache
 from symbolize.unwind import RuleTable
 
 FORMAT = 1
@@ -29,30 +29,25 @@ _DAMAGED = (
 
 
 def default_folder() -> Path:
-    """The user's cache folder (XDG_CACHE_HOME or ~/.cache), in its place for this format."""
-    return Path(platformdirs.user_cache_dir("lockflame")) / f"rules-{FORMAT}"
+    """Where the user's rules are, for this format."""
+    return user_cache(f"rules-{FORMAT}")
 
 
 class RuleStore:
     """A folder of rule tables. Whatever is wrong with it costs time, never a recording."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = CacheFolder(folder)
         self.damaged = 0
         """Files that were no rule tables and were left out."""
 
     def load(self, key: str) -> RuleTable | None:
         """The table of an image, checked; None where there is none."""
-        path = self._path(key)
-        if path is None:
+        file = self._folder.open(_name(key)) if _is_fit(key) else None
+        if file is None:
             return None
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            return None
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if status.st_uid != os.geteuid() or status.st_size > FILE_BYTES_MOST:
+        with file:
+            if os.fstat(file.fileno()).st_size > FILE_BYTES_MOST:
                 return None
             try:
                 with np.load(file, allow_pickle=False) as arrays:
@@ -62,36 +57,19 @@ class RuleStore:
                 return None
 
     def save(self, key: str, table: RuleTable) -> None:
-        """Writes a table beside and renames it, so that no reader ever sees half of one."""
-        path = self._path(key)
-        if path is None:
+        """Keeps a table for the next recording. A full or read-only disk: that one decodes anew."""
+        if not _is_fit(key):
             return
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, beside = tempfile.mkstemp(dir=self._folder, prefix=".new-")
-            try:
-                with open(descriptor, "wb") as file:
-                    np.savez(file, allow_pickle=False, **table.to_arrays())
-                os.replace(beside, path)
-            except BaseException:
-                os.unlink(beside)
-                raise
-            self._prune()
-        except OSError:
-            return  # a full or read-only disk: the next recording decodes anew
+        with suppress(OSError):
+            with self._folder.writing(_name(key)) as file:
+                np.savez(file, allow_pickle=False, **table.to_arrays())
+            self._folder.prune(FOLDER_BYTES_MOST)
 
-    def _path(self, key: str) -> Path | None:
-        """None for an image without build-id, which has no key, and for keys that are too long."""
-        return self._folder / f"{key}.npz" if 0 < len(key) <= KEY_CHARACTERS_MOST else None
 
-    def _prune(self) -> None:
-        """Removes the files that are unused for longest where the folder has grown too large."""
-        files = sorted(
-            ((entry.stat(), entry.path) for entry in os.scandir(self._folder)), key=lambda row: row[0].st_mtime
-        )
-        excess = sum(status.st_size for status, _ in files) - FOLDER_BYTES_MOST
-        for status, path in files:
-            if excess <= 0:
-                break
-            os.unlink(path)
-            excess -= status.st_size
+def _name(key: str) -> str:
+    return f"{key}.npz"
+
+
+def _is_fit(key: str) -> bool:
+    """Not so are the key of an image without build-id, which is empty, and one that is too long."""
+    return 0 < len(key) <= KEY_CHARACTERS_MOST

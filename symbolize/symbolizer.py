@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lockflame.events import HeldFiles
+from lockflame.events import HeldFiles, HeldJitFiles
 from lockflame.profile import (
     CPU,
     SAMPLES,
@@ -27,6 +27,12 @@ from lockflame.samples import Callchains, Recording, SampleTable
 from symbolize import ragged
 from symbolize.address_space import CommTimeline, replay
 from symbolize.code_map import ADDRESS_MASK, CodeMap, Image
+from symbolize.debug_files import DebugFiles
+from symbolize.debuginfod import Debuginfod
+from symbolize.image_names import ImageNamer
+from symbolize.jit import find_jitdumps, name_generated
+from symbolize.name_store import NamedFrame, NameStore
+from symbolize.name_store import default_folder as name_store_folder
 from symbolize.naming import MARKER_KEY, Name, Namer
 from symbolize.rule_store import RuleStore, default_folder
 from symbolize.unresolved import count_unresolved
@@ -39,28 +45,43 @@ TRUNCATED_WORTH_A_NOTE = 0.01
 
 
 def symbolize(
-    recording: Recording, info: RecordingInfo, ns_per_period: float = 1.0, held_files: HeldFiles | None = None
+    recording: Recording,
+    info: RecordingInfo,
+    ns_per_period: float = 1.0,
+    held_files: HeldFiles | None = None,
+    held_jit: HeldJitFiles | None = None,
+    *,
+    debug_folders: tuple[str, ...] = (),
+    debuginfod: Debuginfod | None = None,
 ) -> Profile:
     """Makes a profile of a recording.
 
     `info` is taken over and completed with the counts found here. `ns_per_period` turns the samples'
     periods into CPU time (1 for cpu-clock, which counts nanoseconds). `held_files` are looked into
-    before any path is; they stay the caller's.
+    before any path is, `held_jit` where a path leads nowhere; both stay the caller's. `debuginfod` is
+    asked for debug files that aren't here.
     """
     samples = recording.samples
     spaces = replay(recording.snapshots, recording.events, samples.pid, samples.time_ns)
     code_map = CodeMap(spaces.spaces, held_files or {})
-    namer = Namer(code_map)
+    name_store = NameStore(name_store_folder())
+    images = ImageNamer(code_map, DebugFiles(debug_folders, debuginfod), name_store)
+    namer = Namer(code_map, images, recording.events)
     store = RuleStore(default_folder())
     rules = RuleCache(code_map.unwind_data, lambda image: store.load(code_map.rules_key(image)))
     user = complete_stacks(samples, spaces.of_sample, code_map, rules, namer)
     for image in rules.learned:
         store.save(code_map.rules_key(image), rules.of_image(image))
-    offsets, keys = _whole_stacks(samples, user)
+    times = np.repeat(samples.time_ns, np.diff(user.offsets))
+    dumps = find_jitdumps(recording.snapshots, recording.events, held_jit or {})
+    namer.generated = name_generated(user.keys, times, code_map, dumps, held_files or {}, held_jit or {})
+    offsets, keys = _whole_stacks(samples, replace(user, keys=namer.generated.keys))
     distinct, frames = np.unique(keys, return_inverse=True)
     names = namer.names(distinct)
     representatives, stack_of_sample = ragged.distinct_rows(offsets, frames.astype(np.int32))
-    threads, thread_of_sample = _threads(samples, CommTimeline(recording.snapshots, recording.events))
+    threads, thread_of_sample = _threads(
+        samples, CommTimeline(recording.snapshots, recording.events), recording.containers
+    )
     mappings, functions, locations = _code_tables(distinct, names, code_map.images)
     unresolved = count_unresolved(offsets, frames, names, code_map.images)
     truncated = int((~user.is_whole).sum())
@@ -80,7 +101,8 @@ def symbolize(
             notes=(
                 *info.notes,
                 *_truncation_notes(truncated, len(samples), info.stack_bytes),
-                *_notes(namer, store),
+                *_notes(namer, images, store, name_store),
+                *(debuginfod.notes() if debuginfod else ()),
                 *unresolved.notes(),
             ),
         ),
@@ -108,7 +130,9 @@ def _lookup_addresses(chains: Callchains) -> NDArray[np.uint64]:
     return addresses
 
 
-def _threads(samples: SampleTable, comms: CommTimeline) -> tuple[tuple[Thread, ...], NDArray[np.int32]]:
+def _threads(
+    samples: SampleTable, comms: CommTimeline, containers: dict[int, str]
+) -> tuple[tuple[Thread, ...], NDArray[np.int32]]:
     """The threads that were sampled, one for each name they had, and each sample's index into them."""
     pairs = np.stack([samples.pid, samples.tid], axis=1)
     distinct, first, of_sample = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
@@ -117,14 +141,14 @@ def _threads(samples: SampleTable, comms: CommTimeline) -> tuple[tuple[Thread, .
     index = np.empty(len(distinct), dtype=np.int32)
     renamed: list[int] = []
     for number, ((pid, tid), row) in enumerate(zip(distinct.tolist(), first.tolist(), strict=True)):
-        thread = Thread(pid, tid, comms.comm(tid, int(samples.time_ns[row])))
+        thread = Thread(pid, tid, comms.comm(tid, int(samples.time_ns[row])), containers.get(pid, ""))
         index[number] = threads.setdefault(thread, len(threads))
         if comms.changes(tid):
             renamed.append(number)
     rows = index[of_sample]
     for row in np.flatnonzero(np.isin(of_sample, renamed)).tolist():
         pid, tid = int(samples.pid[row]), int(samples.tid[row])
-        thread = Thread(pid, tid, comms.comm(tid, int(samples.time_ns[row])))
+        thread = Thread(pid, tid, comms.comm(tid, int(samples.time_ns[row])), containers.get(pid, ""))
         rows[row] = threads.setdefault(thread, len(threads))
     return tuple(threads), rows
 
@@ -136,17 +160,21 @@ def _code_tables(
     function_index: dict[Function, int] = {}
     locations: list[Location] = []
     for key, name in zip(keys.tolist(), names, strict=True):
-        function = Function(name.function, name.linkage_name)
-        number = function_index.setdefault(function, len(function_index))
+        lines = tuple(Line(_number(function_index, frame), frame.line) for frame in name.frames)
         mapping = -1
         if name.image or name.module:
             mapping = mapping_index.setdefault((name.image, name.module), len(mapping_index))
         address = key if name.kind == FrameKind.KERNEL else key & int(ADDRESS_MASK)
-        locations.append(Location(address, mapping, (Line(number),), name.kind, name.reason))
+        locations.append(Location(address, mapping, lines, name.kind, name.reason))
     mappings = tuple(
         Mapping(0, 0, 0, module, "") if module else _mapping(images[image]) for image, module in mapping_index
     )
     return mappings, tuple(function_index), tuple(locations)
+
+
+def _number(index: dict[Function, int], frame: NamedFrame) -> int:
+    function = Function(frame.function, frame.linkage_name, frame.path, frame.declared_line)
+    return index.setdefault(function, len(index))
 
 
 def _mapping(image: Image) -> Mapping:
@@ -186,8 +214,10 @@ def _truncation_notes(truncated: int, samples: int, stack_bytes: int) -> Iterabl
         )
 
 
-def _notes(namer: Namer, store: RuleStore) -> Iterable[str]:
-    if store.damaged:
-        yield f"{store.damaged} damaged files of unwind rules in {default_folder()} were left out."
-    if namer.perf_map_lines_skipped:
-        yield f"{namer.perf_map_lines_skipped} lines of perf maps (/tmp/perf-PID.map) were skipped: not readable."
+def _notes(namer: Namer, images: ImageNamer, rules: RuleStore, names: NameStore) -> Iterable[str]:
+    if rules.damaged:
+        yield f"{rules.damaged} damaged files of unwind rules in {default_folder()} were left out."
+    if names.damaged:
+        yield f"{names.damaged} damaged files of names in {name_store_folder()} were left out."
+    yield from namer.generated.all_notes()
+    yield from images.notes()

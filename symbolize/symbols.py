@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from symbolize import ragged
 from symbolize.elf import ElfImage
 
 # Elf64_Sym (System V ABI, gABI "Symbol Table").
@@ -115,7 +116,7 @@ def _in_code(image: ElfImage, addresses: NDArray[np.uint64]) -> NDArray[np.bool_
 
 def _find_ends(image: ElfImage, starts: NDArray[np.uint64], sizes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """A symbol without a size (hand-written assembly) reaches to the next one or its section's end."""
-    distinct = np.unique(starts)
+    distinct = ragged.distinct(starts)
     following = np.append(distinct, np.uint64(2**64 - 1))[np.searchsorted(distinct, starts, side="right")]
     sections = [section.elf_address + section.size for section in image.sections.values() if section.elf_address]
     section_ends = np.array([*sorted(min(end, 2**64 - 1) for end in sections), 2**64 - 1], dtype=np.uint64)

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from symbolize.code_map import Image
+from symbolize.image_names import NO_SYMBOL, NO_SYMBOL_BUT_START
 from symbolize.kernel import KERNEL
-from symbolize.naming import NO_SYMBOL, NO_SYMBOL_BUT_START, Name
+from symbolize.naming import Name
 
 WORTH_A_NOTE = 0.05
 """The share of all samples from which on a note says what would name their leaves."""

@@ -75,7 +75,7 @@ def _are_starts(keys: NDArray[np.uint64], rules: RuleCache, namer: Namer) -> NDA
     images = (distinct >> SHIFT).astype(np.int32)
     rows = rules.find(images, distinct & ADDRESS_MASK)
     is_end = rules.table.kind[rows] == RuleKind.END
-    is_named = np.array([name.linkage_name in START_FUNCTIONS for name in namer.names(distinct)], dtype=np.bool_)
+    is_named = np.array([name in START_FUNCTIONS for name in namer.symbols(distinct)], dtype=np.bool_)
     return (is_end | is_named)[index]
 
 

@@ -7,9 +7,11 @@ from collections import defaultdict
 
 from lockflame.profile import Profile, RecordingInfo
 from lockflame.samples import Recording
+from sampler.containers import containers_of
 from sampler.decode import Decoded, decode_spool
 from sampler.limits import paranoid_level
 from sampler.recorder import EventCount, RawRecording
+from symbolize.debuginfod import Debuginfod
 from symbolize.symbolizer import symbolize
 
 # Below this share, CPU time that no sample stands for is what random sampling leaves.
@@ -17,8 +19,18 @@ UNSAMPLED_SHARE = 0.1
 UNSAMPLED_LEAST_NS = 200_000_000
 
 
-def profile_of(raw: RawRecording, pid: int, command_line: str) -> Profile:
-    """Decodes and symbolizes a recording of process `pid`."""
+def profile_of(
+    raw: RawRecording,
+    pid: int,
+    command_line: str,
+    *,
+    debug_folders: tuple[str, ...] = (),
+    debuginfod: Debuginfod | None = None,
+) -> Profile:
+    """Decodes and symbolizes a recording of process `pid`.
+
+    Debug files are looked for in `debug_folders` first, and at last asked of `debuginfod`, where it is given.
+    """
     late_ids: defaultdict[int, set[int]] = defaultdict(set)
     for count in raw.counts:
         if count.late_id is not None:
@@ -27,7 +39,17 @@ def profile_of(raw: RawRecording, pid: int, command_line: str) -> Profile:
     counts = [count for count in raw.counts if count.late_id is None or count.tid not in decoded.covered_twice]
     ns_per_period = _ns_per_period(raw, counts)
     info = _info(raw, decoded, counts, ns_per_period, pid, command_line)
-    return symbolize(Recording(decoded.samples, decoded.events, raw.snapshots), info, ns_per_period, raw.held_files)
+    containers = containers_of(raw.snapshots, decoded.events)
+    recording = Recording(decoded.samples, decoded.events, raw.snapshots, containers)
+    return symbolize(
+        recording,
+        info,
+        ns_per_period,
+        raw.held_files,
+        raw.held_jit,
+        debug_folders=debug_folders,
+        debuginfod=debuginfod,
+    )
 
 
 def _ns_per_period(raw: RawRecording, counts: list[EventCount]) -> float:

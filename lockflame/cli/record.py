@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import click
 
+from lockflame.cli.downloads import asked_settings, debuginfod_client
 from lockflame.cli.output import SUFFIXES, Output, OutputType, check_writable, write_profiles
-from lockflame.cli.progress import Progress, recording_progress
+from lockflame.cli.progress import NAMING, Progress, recording_progress
 from lockflame.errors import LockflameError
 from sampler import launch, procfs
 from sampler.launch import Child
@@ -81,6 +82,20 @@ class Target:
     help=f"File to write; the suffix tells the format: {', '.join(SUFFIXES)}. Repeatable. "
     "[default: lockflame-COMM-PID-TIME.pb.gz and .svg]",
 )
+@click.option(
+    "--debug-dir",
+    "debug_folders",
+    type=click.Path(exists=True, file_okay=False),
+    multiple=True,
+    help="Look for separate debug files here before /usr/lib/debug: DIR/.build-id/12/3456.debug. Repeatable.",
+)
+@click.option(
+    "--debuginfod",
+    is_flag=True,
+    help="Fetch debug info that is missing here from the servers in DEBUGINFOD_URLS, and keep it. Each download is "
+    "shown; Ctrl-C ends them all and names what can be named without.",
+)
+@click.option("--full-names", is_flag=True, help="Whole function names in pictures and in the summary.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def record_command(
     pid: int | None,
@@ -89,6 +104,9 @@ def record_command(
     call_graph: str,
     stack_size: int,
     outputs: tuple[Output, ...],
+    debug_folders: tuple[str, ...],
+    debuginfod: bool,
+    full_names: bool,
     command: tuple[str, ...],
 ) -> int:
     """Profile a running process (-p) or a command (after --).
@@ -109,6 +127,7 @@ def record_command(
         raise click.UsageError("give either -p PID or a command after --", click.get_current_context())
     for output in outputs:
         check_writable(output.path)
+    servers = asked_settings(debuginfod)
     with StopSignals() as stop, _target(pid, command, stop) as target:
         outputs = outputs or _default_outputs(target)
         duration = DEFAULT_DURATION_S if duration is None and target.child is None else duration
@@ -117,18 +136,21 @@ def record_command(
             raw = _record(target, frequency, stack_bytes, duration, stop, progress)
             if target.child is None:
                 stop.release()
-            progress.step("naming frames")
+            progress.step(NAMING)
             # Only now: numpy and all that computes would take memory and time from the recording.
             from lockflame.cli.profiling import profile_of
             from lockflame.cli.summary import print_summary
 
             try:
-                profile = profile_of(raw, target.pid, target.command_line)
+                with debuginfod_client(servers, progress, _SignalPolicy(target.child)) as client:
+                    profile = profile_of(
+                        raw, target.pid, target.command_line, debug_folders=debug_folders, debuginfod=client
+                    )
             finally:
                 raw.close()
             progress.step("writing files")
-            write_profiles(profile, outputs)
-        print_summary(profile, target.name, [output.path for output in outputs])
+            write_profiles(profile, outputs, full_names=full_names)
+        print_summary(profile, target.name, [output.path for output in outputs], full_names=full_names)
     return target.child.wait() if target.child else 0
 
 

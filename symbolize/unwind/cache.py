@@ -53,7 +53,7 @@ class RuleCache:
         keys = _keys(image, elf_address)
         rows = self._rows(keys)
         missing = keys >= self.table.end[rows]
-        if missing.any() and self._take_stored(np.unique(image[missing]).tolist()):
+        if missing.any() and self._take_stored(sorted(set(image[missing].tolist()))):
             rows = self._rows(keys)
             missing = keys >= self.table.end[rows]
         missed = int(np.count_nonzero(missing))
@@ -109,7 +109,7 @@ class RuleCache:
 
     def _learn(self, image: NDArray[np.int32], elf_address: NDArray[np.uint64]) -> None:
         learned: list[RuleTable] = []
-        for number in np.unique(image).tolist():
+        for number in sorted(set(image.tolist())):
             data = self._unwind_data(number)
             table = data.decode(elf_address[image == number]) if data is not None else gap_table(0, 1 << _IMAGE_SHIFT)
             learned.append(table.shift(_base(number)))

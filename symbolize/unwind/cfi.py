@@ -66,7 +66,7 @@ class UnwindData:
         are rows of `RuleKind.NONE`.
         """
         builder = TableBuilder()
-        for entry in np.unique(self.index.find(elf_addresses)).tolist():
+        for entry in sorted(set(self.index.find(elf_addresses).tolist())):
             self._decode_entry(builder, entry)
         return builder.build()
 

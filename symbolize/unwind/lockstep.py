@@ -193,7 +193,7 @@ class _Stepper:
         general = np.where(table.kind[rows] == RuleKind.GENERAL, table.general[rows], -1)
         signal_rules = [
             number
-            for number in np.unique(general).tolist()
+            for number in sorted(set(general.tolist()))
             if number >= 0 and self._rules.general_rule(number).is_signal_frame
         ]
         return np.isin(general, signal_rules)
@@ -229,7 +229,7 @@ class _Stepper:
         if len(unruled):
             step.put(unruled, step_without_rules(self._samples, frames.select(unruled), self._follow_call))
         general[kind != RuleKind.GENERAL] = -1
-        for number in np.unique(general).tolist():
+        for number in sorted(set(general.tolist())):
             if number >= 0:
                 self._step_general(frames, special[general == number], number, step)
 

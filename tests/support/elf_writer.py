@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_GNU_IFUNC = 0, 1, 2, 10
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
@@ -68,6 +68,8 @@ class ElfFile:
     build_id_section: str = ".note.gnu.build-id"
     debuglink: tuple[str, int] | None = None
     """The debug file's name and its CRC; see `debug_crc`."""
+    extra_sections: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    """Sections that nothing is known of here, and their bytes."""
     is_debug_file: bool = False
     """As `objcopy --only-keep-debug` makes it: `.text` and `.data` have addresses and sizes but no bytes."""
 
@@ -101,6 +103,8 @@ class _Writer:
             name, crc = elf.debuglink
             field = name.encode() + b"\0"
             self._add(".gnu_debuglink", _SHT_PROGBITS, field + bytes(-len(field) % 4) + struct.pack("<I", crc))
+        for section, content in elf.extra_sections.items():
+            self._add(section, _SHT_PROGBITS, content)
         if elf.symbols:
             self._add_symbols(".symtab", _SHT_SYMTAB, ".strtab", elf.symbols)
         if elf.dynamic_symbols:

@@ -70,7 +70,7 @@ def profiles(draw: st.DrawFn) -> Profile:
         )
     )
     threads = draw(
-        st.lists(st.builds(Thread, st.integers(0, 2**31), st.integers(0, 2**31), NAMES), min_size=1, max_size=3)
+        st.lists(st.builds(Thread, st.integers(0, 2**31), st.integers(0, 2**31), NAMES, NAMES), min_size=1, max_size=3)
     )
     stacks = draw(st.lists(st.lists(st.integers(0, len(locations) - 1), max_size=4), min_size=1, max_size=4))
     row = st.tuples(st.integers(0, len(stacks) - 1), st.integers(0, len(threads) - 1), SIGNED, SIGNED)

@@ -75,7 +75,8 @@ def test_a_profile_comes_back_as_it_was(profile: Profile) -> None:
         replace(each, unresolved_reason=escaped(each.unresolved_reason)) for each in profile.locations
     )
     assert rows_of(found) == [
-        (stack, replace(thread, comm=escaped(thread.comm)), values) for stack, thread, values in rows_of(profile)
+        (stack, replace(thread, comm=escaped(thread.comm), container=escaped(thread.container)), values)
+        for stack, thread, values in rows_of(profile)
     ]
 
 
@@ -175,6 +176,29 @@ def foreign_profile() -> Message:
     sample.label.add(key=7, str=8)
     sample.label.add(key=9, num=512)
     return message
+
+
+def labels_of(content: bytes) -> list[dict[str, str | int]]:
+    message = Message.FromString(gzip.decompress(content))
+    texts = message.string_table
+    return [{texts[label.key]: texts[label.str] or label.num for label in each.label} for each in message.sample]
+
+
+def test_samples_carry_their_container_where_there_is_one() -> None:
+    profile = small_profile()
+    assert all("container" not in labels for labels in labels_of(encode(profile)))
+    assert profile.container == ""
+    inside = replace(profile, threads=(replace(profile.threads[0], container="0123456789ab"),))
+    expected = {"pid": 10, "tid": 11, "thread": "worker", "container": "0123456789ab"}
+    assert labels_of(encode(inside)) == [expected, expected]
+    assert decode(encode(inside), "x").threads == inside.threads
+
+
+def test_the_container_of_a_profile_is_that_of_the_process_recorded() -> None:
+    threads = (Thread(20, 20, "child", "ba9876543210"), Thread(10, 10, "main", "0123456789ab"))
+    profile = replace(small_profile(RecordingInfo(pid=10)), threads=threads)
+    assert profile.container == "0123456789ab"
+    assert replace(profile, recording=RecordingInfo(pid=30)).container == ""
 
 
 def test_a_foreign_profile_can_be_read() -> None:

@@ -78,6 +78,11 @@ def exit_(time_ns: int, pid: int, tid: int) -> bytes:
     return record(types.RECORD_EXIT, struct.pack("<IIIIQ", pid, 1, tid, 1, time_ns) + trailer(time_ns, pid, tid))
 
 
+def kernel_symbol(time_ns: int, address: int, size: int, name: bytes, flags: int = 0) -> bytes:
+    body = struct.pack("<QIHH", address, size, 1, flags) + _padded(name)
+    return record(types.RECORD_KSYMBOL, body + trailer(time_ns))
+
+
 def lost(count: int) -> bytes:
     return record(types.RECORD_LOST, struct.pack("<QQ", 1, count) + trailer(0))
 

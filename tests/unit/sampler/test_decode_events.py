@@ -6,7 +6,7 @@ import tempfile
 
 import pytest
 
-from lockflame.events import CommEvent, Event, ExitEvent, FileMapping, ForkEvent, MapEvent
+from lockflame.events import CommEvent, Event, ExitEvent, FileMapping, ForkEvent, KernelSymbolEvent, MapEvent
 from sampler import record_types as types
 from sampler.decode import Decoded, decode, decode_spool
 from sampler.spool import SampleCounter
@@ -16,6 +16,7 @@ from tests.unit.sampler.records import (
     comm,
     exit_,
     fork,
+    kernel_symbol,
     lost,
     mmap2,
     record,
@@ -25,7 +26,7 @@ from tests.unit.sampler.records import (
 )
 
 BUILD_ID = bytes(range(20))
-AUX, SWITCH, KSYMBOL = 11, 14, 17
+AUX, SWITCH = 11, 14
 
 
 def decode_all(*records: bytes) -> Decoded:
@@ -60,10 +61,21 @@ def event_of(data: bytes) -> Event:
             mmap2(6, 10, 0x7000, 0x2000, 0, b"//anon", (0, 0, 0)),
             MapEvent(6, 10, FileMapping(0x7000, 0x9000, 0, "//anon", pid=10)),
         ),
+        (
+            kernel_symbol(7, 0xFFFFFFFFC0000000, 300, b"bpf_prog_6deef7357e7b4530_f"),
+            KernelSymbolEvent(7, 0xFFFFFFFFC0000000, 300, "bpf_prog_6deef7357e7b4530_f", False),
+        ),
+        (kernel_symbol(7, 1 << 63, 8, b"f", flags=1), KernelSymbolEvent(7, 1 << 63, 8, "f", True)),
     ],
 )
 def test_event(data: bytes, event: Event) -> None:
     assert event_of(data) == event
+
+
+@pytest.mark.parametrize(("size", "name"), [(0, b"f"), (8, b"")])
+def test_kernel_code_without_a_size_or_name_says_nothing(size: int, name: bytes) -> None:
+    decoded = decode_all(kernel_symbol(7, 1 << 63, size, name))
+    assert (decoded.events, decoded.skipped) == ((), 0)
 
 
 def test_a_short_build_id_is_not_filled_up() -> None:
@@ -94,7 +106,7 @@ def test_lost_records_and_throttling_are_counted() -> None:
     assert (decoded.lost, decoded.throttled, decoded.skipped, decoded.events) == (7, 2, 0, ())
 
 
-@pytest.mark.parametrize("kind", [0, AUX, SWITCH, KSYMBOL, 2**32 - 1])
+@pytest.mark.parametrize("kind", [0, AUX, SWITCH, 2**32 - 1])
 def test_unknown_kinds_are_stepped_over(kind: int) -> None:
     decoded = decode_all(record(kind, bytes(72)), comm(1, 1, 1, b"next"))
     assert len(decoded.events) == 1
@@ -115,7 +127,7 @@ def test_an_event_that_is_too_short_is_skipped_and_the_next_is_read(bad: bytes) 
     assert len(decoded.events) == 1
 
 
-@pytest.mark.parametrize("kind", [types.RECORD_COMM, types.RECORD_FORK, types.RECORD_EXIT])
+@pytest.mark.parametrize("kind", [types.RECORD_COMM, types.RECORD_FORK, types.RECORD_EXIT, types.RECORD_KSYMBOL])
 def test_a_trailer_is_not_read_as_the_fields_before_it(kind: int) -> None:
     decoded = decode_all(record(kind, trailer(1, 4, 5)))
     assert (decoded.events, decoded.skipped) == ((), 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lockflame.events import FileMapping
+from lockflame.events import FileMapping, ProcessSnapshot
 from sampler import perf_event, procfs
 
 NO_SUCH_PID = 2**22 + 1
@@ -158,3 +158,24 @@ def test_a_deleted_file_is_marked(mapping_process: StartMapping) -> None:
         path = executable_file(Path(folder), b"gone")
         pid = mapping_process(path)
     mapping_in(pid, path + b" (deleted)")
+
+
+def test_mapped_files_are_held_without_the_privilege_for_the_kernels_links(
+    tmp_path: Path, mapping_process: StartMapping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = executable_file(tmp_path, b"code")
+    mapping = mapping_in(mapping_process(path), path)
+    open_any = os.open
+
+    def refuse_links(name: str, flags: int) -> int:
+        if "map_files" in name:
+            raise PermissionError
+        return open_any(name, flags)
+
+    monkeypatch.setattr(os, "open", refuse_links)
+    snapshot = ProcessSnapshot(mapping.pid, {}, (mapping,))
+    held = procfs.hold_files([snapshot])
+    assert os.path.samestat(os.fstat(held[mapping.device, mapping.inode]), os.stat(path))
+    os.close(held[mapping.device, mapping.inode])
+    os.replace(executable_file(tmp_path, b"other"), path)
+    assert procfs.hold_files([snapshot]) == {}

@@ -168,6 +168,34 @@ def test_a_full_spool_ends_with_a_whole_record(ring: RingBuffer) -> None:
         assert names_in(spool.read())[:100] == names(range(100))
 
 
+def test_closing_leaves_no_file_open() -> None:
+    before = os.listdir("/proc/self/fd")
+    try:
+        ring = RingBuffer(online_cpus()[0], MIN_PAGES)
+    except OSError as error:
+        pytest.skip(f"perf_event_open is refused: {error}")
+    ring.close()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_ring_does_without_the_kernels_own_code_where_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for an unprivileged user, who may watch no whole CPU, and on kernels that don't know the flag."""
+    open_event = perf_event.open_event
+
+    def refuse_whole_cpus(attr: perf_event.PerfEventAttr, pid: int, cpu: int) -> int:
+        if pid == -1:
+            raise PermissionError(errno.EACCES, "refused")
+        return open_event(attr, pid, cpu)
+
+    monkeypatch.setattr(perf_event, "open_event", refuse_whole_cpus)
+    try:
+        ring = RingBuffer(online_cpus()[0], MIN_PAGES)
+    except OSError as error:
+        pytest.skip(f"perf_event_open is refused: {error}")
+    assert drained(ring) == b""
+    ring.close()
+
+
 @pytest.mark.parametrize("frequency_hz", [1, 99, 999, 49_999, 10**6])
 @pytest.mark.parametrize("stack_bytes", [0, 16_384, 65_528])
 @pytest.mark.parametrize("cpus", [1, 2, 64, 1024])

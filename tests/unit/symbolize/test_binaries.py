@@ -1,14 +1,27 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from lockflame.events import FileMapping
-from symbolize.binaries import Binary, open_binary, open_debug_file
+from symbolize import binaries
+from symbolize.binaries import (
+    ANOTHER,
+    FORBIDDEN,
+    GONE,
+    GONE_WITH_PROCESS,
+    PLAIN_FILE_SYSTEMS,
+    Binary,
+    open_binary,
+)
 from symbolize.symbols import SymbolTable
-from tests.support.elf_writer import ElfFile, ElfSymbol, debug_crc
+from tests.support.elf_writer import ElfFile
+from tests.support.needs import find_program
 from tests.unit.symbolize.deadline import seconds_at_most
 
 BUILD_ID, OTHER_ID = "ab" * 20, "cd" * 20
@@ -23,7 +36,15 @@ def write_elf(path: Path, elf: ElfFile) -> Path:
 
 
 def mapping_of(path: Path | str, inode: int = 0, build_id: str = "") -> FileMapping:
-    return FileMapping(0x7000, 0x8000, 0x1000, str(path), (8, 1), inode, build_id)
+    folder = Path(path).parent
+    device = os.stat(folder if folder.is_dir() else "/").st_dev
+    return FileMapping(0x7000, 0x8000, 0x1000, str(path), (os.major(device), os.minor(device)), inode, build_id)
+
+
+def file_system_of(path: Path) -> str:
+    """As findmnt(8) says."""
+    command = [find_program("findmnt"), "--noheadings", "--output", "FSTYPE", "--target", path]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def opened(path: Path | str, inode: int = 0, build_id: str = "") -> Binary:
@@ -57,9 +78,43 @@ def test_the_build_id_counts_more_than_the_inode(tmp_path: Path) -> None:
     assert opened(path, path.stat().st_ino + 1, BUILD_ID).image is not None
 
 
+def test_the_same_inode_of_another_file_system_is_another_file(tmp_path: Path) -> None:
+    """The inodes of two small file systems, such as two containers' tmpfs, often have the same numbers."""
+    path = write_elf(tmp_path / "server", ElfFile())
+    if file_system_of(path) not in PLAIN_FILE_SYSTEMS:
+        pytest.skip(f"the device of a mapping says nothing on {file_system_of(path)}")
+    mapping = replace(mapping_of(path, path.stat().st_ino), device=(8, 1))
+    assert open_binary(mapping, NO_PID).reason == ANOTHER
+    assert open_binary(replace(mapping, device=(0, 0)), NO_PID).image is not None
+
+
+@pytest.mark.parametrize("build_id", ["", BUILD_ID])
+def test_a_process_whose_files_may_not_be_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build_id: str
+) -> None:
+    """What lies at the same path here is another file, but the right one may be in the process's own root."""
+    path = write_elf(tmp_path / "server", ElfFile(build_id=OTHER_ID))
+    open_any = binaries.open_regular
+
+    def refuse_processes(name: str) -> IO[bytes]:
+        if name.startswith("/proc/"):
+            raise PermissionError(13, "refused")
+        return open_any(name)
+
+    monkeypatch.setattr(binaries, "open_regular", refuse_processes)
+    mapping = mapping_of(path, path.stat().st_ino + 1, build_id)
+    assert open_binary(mapping, os.getpid()).reason == FORBIDDEN
+    assert open_binary(replace(mapping, path=f"{path}.gone"), os.getpid()).reason == FORBIDDEN
+    assert open_binary(mapping_of(path, path.stat().st_ino), os.getpid()).image is not None
+
+
+def test_a_living_process_that_removed_its_file(tmp_path: Path) -> None:
+    assert open_binary(mapping_of(tmp_path / "server", 7), os.getpid()).reason == GONE
+
+
 def test_a_deleted_file_is_gone(tmp_path: Path) -> None:
     binary = opened(f"{tmp_path / 'server'} (deleted)", 7)
-    assert (binary.image, binary.path, binary.reason) == (None, str(tmp_path / "server"), "the file is gone")
+    assert (binary.image, binary.path, binary.reason) == (None, str(tmp_path / "server"), GONE_WITH_PROCESS)
 
 
 def test_a_file_of_the_same_name_does_not_stand_for_a_deleted_one(tmp_path: Path) -> None:
@@ -111,63 +166,3 @@ def test_the_vdso_has_the_kernels_functions() -> None:
     table = SymbolTable(binary.image)
     symbols = [table.find(address) for address in range(code.elf_address, code.elf_address + code.size)]
     assert any("clock_gettime" in symbol.linkage_name for symbol in symbols if symbol)
-
-
-DEBUG_SYMBOL = ElfSymbol("from_debug_file", 0x2100, 8)
-
-
-def name_in_debug_file(binary: Binary, debug_root: Path) -> str | None:
-    image = open_debug_file(binary, str(debug_root))
-    symbol = SymbolTable(image).find(0x2100) if image is not None else None
-    return symbol.linkage_name if symbol else None
-
-
-def debug_file(build_id: str = "") -> ElfFile:
-    return ElfFile(symbols=[DEBUG_SYMBOL], build_id=build_id, is_debug_file=True)
-
-
-def test_debug_file_by_build_id(tmp_path: Path) -> None:
-    binary = opened(write_elf(tmp_path / "bin/server", ElfFile(build_id=BUILD_ID)))
-    write_elf(tmp_path / f"debug/.build-id/ab/{BUILD_ID[2:]}.debug", debug_file(BUILD_ID))
-    assert name_in_debug_file(binary, tmp_path / "debug") == "from_debug_file"
-
-
-@pytest.mark.parametrize("folder", ["bin", "bin/.debug", "debug{folder}"])
-def test_debug_file_by_its_name(tmp_path: Path, folder: str) -> None:
-    elf = ElfFile(build_id=BUILD_ID, debuglink=("server.debug", debug_crc(bytes(debug_file(BUILD_ID)))))
-    binary = opened(write_elf(tmp_path / "bin/server", elf))
-    write_elf(tmp_path / folder.format(folder=f"{tmp_path}/bin") / "server.debug", debug_file(BUILD_ID))
-    assert name_in_debug_file(binary, tmp_path / "debug") == "from_debug_file"
-
-
-def test_no_debug_file(tmp_path: Path) -> None:
-    elf = ElfFile(build_id=BUILD_ID, debuglink=("server.debug", 1))
-    assert name_in_debug_file(opened(write_elf(tmp_path / "server", elf)), tmp_path) is None
-    assert open_debug_file(opened(tmp_path / "missing")) is None
-
-
-def test_the_debug_file_of_another_build_is_not_taken(tmp_path: Path) -> None:
-    binary = opened(write_elf(tmp_path / "server", ElfFile(build_id=BUILD_ID, debuglink=("server.debug", 1))))
-    write_elf(tmp_path / "server.debug", debug_file(OTHER_ID))
-    write_elf(tmp_path / f".build-id/ab/{BUILD_ID[2:]}.debug", debug_file(OTHER_ID))
-    assert name_in_debug_file(binary, tmp_path) is None
-
-
-def test_a_debug_file_with_another_checksum_is_not_taken(tmp_path: Path) -> None:
-    crc = debug_crc(bytes(debug_file())) ^ 1
-    binary = opened(write_elf(tmp_path / "server", ElfFile(debuglink=("server.debug", crc))))
-    write_elf(tmp_path / "server.debug", debug_file())
-    assert name_in_debug_file(binary, tmp_path) is None
-
-
-def test_a_debuglink_does_not_lead_out_of_its_folders(tmp_path: Path) -> None:
-    binary = opened(write_elf(tmp_path / "bin/server", ElfFile(build_id=BUILD_ID, debuglink=("../x.debug", 1))))
-    write_elf(tmp_path / "x.debug", debug_file(BUILD_ID))
-    assert name_in_debug_file(binary, tmp_path) is None
-
-
-def test_a_fifo_in_place_of_a_debug_file_does_not_block(tmp_path: Path) -> None:
-    binary = opened(write_elf(tmp_path / "server", ElfFile(debuglink=("server.debug", 1))))
-    os.mkfifo(tmp_path / "server.debug")
-    with seconds_at_most(5):
-        assert name_in_debug_file(binary, tmp_path) is None

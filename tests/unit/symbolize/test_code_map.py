@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +57,10 @@ def test_code_at_its_linked_address_stays_there(tmp_path: Path) -> None:
 
 def test_equal_code_has_equal_keys_in_all_processes(tmp_path: Path) -> None:
     path = write_elf(tmp_path / "lib.so", ElfFile(build_id="ab" * 20))
-    inode = (tmp_path / "lib.so").stat().st_ino
+    status = os.stat(path)
+    device = (os.major(status.st_dev), os.minor(status.st_dev))
     code = code_map(
-        [FileMapping(BASE, BASE + 0x1000, 0x1000, path, (8, 1), inode)],
+        [FileMapping(BASE, BASE + 0x1000, 0x1000, path, device, status.st_ino)],
         [FileMapping(BASE + 0x9000, BASE + 0xA000, 0x1000, path, build_id="ab" * 20)],
     )
     keys = code.keys(np.array([0, 1], np.int32), np.array([BASE + 0x10, BASE + 0x9010], np.uint64))

@@ -7,7 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from symbolize.kernel import FUNCTION_BYTES_MOST, HIDDEN, KERNEL, parse_kallsyms, read_kallsyms
+from lockflame.events import KernelSymbolEvent
+from symbolize.kernel import (
+    BPF,
+    FUNCTION_BYTES_MOST,
+    HIDDEN,
+    JIT_HIDDEN,
+    KERNEL,
+    NO_SYMBOL,
+    SEVERAL,
+    KernelName,
+    name_of,
+    parse_kallsyms,
+    passing_symbols,
+    read_kallsyms,
+    readable_name,
+)
 
 KALLSYMS = (
     b"ffffffff81000000 T startup_64\n"
@@ -73,6 +88,107 @@ def test_random_bytes_never_raise(content: bytes) -> None:
 
 def test_a_file_that_cannot_be_read_is_a_reason(tmp_path: Path) -> None:
     assert "No such file" in read_kallsyms(str(tmp_path / "missing")).reason
+
+
+MODULES = (
+    b"ffffffffc0100000 t nft_do_chain\t[nf_tables]\n"
+    b"ffffffffc0100400 T nft_register\t[nf_tables]\n"
+    b"ffffffffc0100400 r nft_table\t[nf_tables]\n"
+    b"ffffffffc0201000 t ftrace_trampoline\t[__builtin__ftrace]\n"
+    b"ffffffffc0300000 t bpf_prog_6deef7357e7b4530_sd_fw_ingress\t[bpf]\n"
+    b"ffffffffc0300100 t bpf_prog_e428e7e1a92069fb\t[bpf]\n"
+    b"ffffffffc0300200 t bpf_trampoline_6442536467\t[bpf]\n"
+)
+INGRESS, TRACER = "bpf_prog_6deef7357e7b4530_sd_fw_ingress", "bpf_prog_0123456789abcdef_tracer"
+PLACE = 0xFFFFFFFFC0310000
+
+
+@pytest.mark.parametrize(
+    ("address", "function", "module"),
+    [
+        (0xFFFFFFFFC01003FF, "nft_do_chain", "[nf_tables]"),
+        (0xFFFFFFFFC0100410, "nft_register", "[nf_tables]"),
+        (0xFFFFFFFFC0201008, "ftrace_trampoline", "[__builtin__ftrace]"),
+        (0xFFFFFFFFC0300010, INGRESS, BPF),
+        (0xFFFFFFFFC0300110, "bpf_prog_e428e7e1a92069fb", BPF),
+        (0xFFFFFFFFC0300210, "bpf_trampoline_6442536467", BPF),
+    ],
+)
+def test_code_of_modules(address: int, function: str, module: str) -> None:
+    assert name_of(address, passing_symbols(()), parse_kallsyms(MODULES)) == KernelName(function, module)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "readable"),
+    [
+        (INGRESS, "bpf_prog sd_fw_ingress"),
+        ("bpf_prog_e428e7e1a92069fb", "bpf_prog_e428e7e1a92069fb"),  # it was given no name
+        ("bpf_prog_e428_x", "bpf_prog_e428_x"),
+        ("bpf_prog_put", "bpf_prog_put"),
+        ("bpf_trampoline_6442536467", "bpf_trampoline_6442536467"),
+        ("futex_wait", "futex_wait"),
+    ],
+)
+def test_readable_names(symbol: str, readable: str) -> None:
+    assert readable_name(symbol) == readable
+
+
+def passed(name: str, is_unregister: bool, address: int = PLACE, size: int = 0x100) -> KernelSymbolEvent:
+    return KernelSymbolEvent(1, address, size, name, is_unregister)
+
+
+@pytest.mark.parametrize("events", [[False], [True], [False, True]], ids=["came", "went", "came-and-went"])
+def test_code_that_passed_is_named_within_its_range(events: list[bool]) -> None:
+    passing = passing_symbols([passed(TRACER, is_unregister) for is_unregister in events])
+    symbols = parse_kallsyms(MODULES)
+    for address in (PLACE, PLACE + 0xFF):
+        assert name_of(address, passing, symbols) == KernelName(TRACER, BPF)
+    # Behind it and in front of it is what the symbols of today say.
+    assert name_of(PLACE - 1, passing, symbols).function == "bpf_trampoline_6442536467"
+    assert name_of(PLACE + 0x100, passing, symbols).function == "bpf_trampoline_6442536467"
+
+
+def test_an_address_that_had_several_names_has_none() -> None:
+    passing = passing_symbols([passed(INGRESS, True), passed(TRACER, False, PLACE + 0x80)])
+    symbols = parse_kallsyms(MODULES)
+    assert name_of(PLACE, passing, symbols).function == INGRESS
+    assert name_of(PLACE + 0x80, passing, symbols) == KernelName("", KERNEL, SEVERAL)
+    assert name_of(PLACE + 0x100, passing, symbols).function == TRACER
+
+
+def test_the_same_program_loaded_again_keeps_its_name() -> None:
+    passing = passing_symbols([passed(TRACER, False), passed(TRACER, True), passed(TRACER, False, size=0x80)])
+    assert name_of(PLACE, passing, parse_kallsyms(MODULES)) == KernelName(TRACER, BPF)
+
+
+def test_other_code_than_programs_is_the_kernels() -> None:
+    passing = passing_symbols([passed("kprobe_insn_page", False)])
+    assert name_of(PLACE, passing, parse_kallsyms(b"")) == KernelName("kprobe_insn_page", KERNEL)
+
+
+def test_hidden_symbols_are_a_reason_and_passing_ones_still_count() -> None:
+    hidden = parse_kallsyms(b"")
+    assert name_of(PLACE, passing_symbols(()), hidden) == KernelName("", KERNEL, HIDDEN)
+    assert name_of(PLACE, passing_symbols([passed(TRACER, False)]), hidden).function == TRACER
+
+
+def test_a_kernel_that_hides_programs_is_a_reason() -> None:
+    reason = name_of(2**63, passing_symbols(()), parse_kallsyms(MODULES)).reason
+    setting = Path("/proc/sys/net/core/bpf_jit_kallsyms")
+    try:
+        is_hidden = setting.read_text().strip() == "0"
+    except OSError:
+        is_hidden = False
+    assert reason == (JIT_HIDDEN if is_hidden else NO_SYMBOL)
+
+
+@given(
+    st.lists(st.builds(KernelSymbolEvent, st.just(0), *[st.integers(0, 2**64 - 1)] * 2, st.text("ab"), st.booleans())),
+    st.integers(0, 2**64 - 1),
+)
+def test_random_events_never_raise(events: list[KernelSymbolEvent], address: int) -> None:
+    names = {event.name for event in events if event.address <= address < min(event.address + event.size, 2**64 - 1)}
+    assert passing_symbols(events).find(address) == names
 
 
 def test_this_kernels_own_symbols() -> None:

@@ -7,15 +7,17 @@ import numpy as np
 from lockflame.profile import FrameKind
 from symbolize.binaries import Binary
 from symbolize.code_map import Image
+from symbolize.image_names import NO_SYMBOL_BUT_START
 from symbolize.kernel import HIDDEN, KERNEL
-from symbolize.naming import NO_SYMBOL_BUT_START, Name
+from symbolize.name_store import NamedFrame
+from symbolize.naming import Name
 from symbolize.unresolved import count_unresolved
 
 IMAGES = [Image(Binary("", "", None), 0), Image(Binary("/usr/sbin/mysqld", "", None), 7)]
 NAMES = [
-    Name("main", "main", FrameKind.USER, 1),
-    Name("mysqld+0x10", "", FrameKind.USER, 1, reason=NO_SYMBOL_BUT_START),
-    Name(KERNEL, "", FrameKind.KERNEL, 0, KERNEL, HIDDEN),
+    Name((NamedFrame("main", "main"),), FrameKind.USER, 1),
+    Name((NamedFrame("mysqld+0x10", ""),), FrameKind.USER, 1, reason=NO_SYMBOL_BUT_START),
+    Name((NamedFrame(KERNEL, ""),), FrameKind.KERNEL, 0, KERNEL, HIDDEN),
 ]
 
 

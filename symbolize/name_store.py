@@ -1,0 +1,148 @@
+"""Names on disk by build-id: what one recording has looked up, the next one needn't.
+
+A file is JSON; its strings stand in one list. A build-id is what a file says of itself: a key holds a hash of
+the unwind data as well, and one of which debug files there are, so that a new one is looked into.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from symbolize.cache_folder import CacheFolder, user_cache
+from symbolize.source_lines import Extent
+
+FORMAT = 1
+FILE_BYTES_MOST = 64 << 20
+FOLDER_BYTES_MOST = 256 << 20
+NAMES_MOST = 100_000
+"""Of one image. Where there would be more, those of the last recording remain."""
+_DAMAGED = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError, MemoryError)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFrame:
+    """A function at a source line. `function` is for readers; line 0 and no path where they aren't known."""
+
+    function: str
+    linkage_name: str
+    path: str = ""
+    line: int = 0
+    declared_line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ImageName:
+    """What is at an address: inlined functions innermost first, then the one that has the code.
+
+    `reason` says why that one couldn't be named; then its name is made of module and offset.
+    """
+
+    frames: tuple[NamedFrame, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredNames:
+    """Names by address as linked, and where functions are, by unit of the DWARF data."""
+
+    names: dict[int, ImageName] = field(default_factory=dict[int, ImageName])
+    extents: dict[int, list[Extent]] = field(default_factory=dict[int, list[Extent]])
+
+
+def default_folder() -> Path:
+    """Where the user's names are, for this format."""
+    return user_cache(f"names-{FORMAT}")
+
+
+class NameStore:
+    """A folder of names. Whatever is wrong with it costs time, never a recording."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = CacheFolder(folder)
+        self.damaged = 0
+        """Files that weren't of this format and were left out."""
+
+    @staticmethod
+    def key(rules_key: str, debug_files: str) -> str:
+        """The name of an image's file; empty for an image without build-id, which is not stored."""
+        if not rules_key:
+            return ""
+        return hashlib.blake2b(f"{rules_key} {debug_files}".encode(), digest_size=20).hexdigest()
+
+    def load(self, key: str) -> StoredNames:
+        """The names of an image, checked; none where there are none."""
+        file = self._folder.open(f"{key}.json") if key else None
+        if file is None:
+            return StoredNames()
+        with file:
+            try:
+                content = file.read(FILE_BYTES_MOST + 1)
+                if len(content) > FILE_BYTES_MOST:
+                    raise ValueError("too large")
+                names = _decode(json.loads(content))
+            except (*_DAMAGED, OSError):
+                self.damaged += 1
+                return StoredNames()
+        self._folder.touch(f"{key}.json")
+        return names
+
+    def save(self, key: str, names: StoredNames) -> None:
+        """Writes the names of an image beside and renames the file."""
+        content = json.dumps(_encode(names), separators=(",", ":")).encode()
+        if len(names.names) > NAMES_MOST or len(content) > FILE_BYTES_MOST:
+            return
+        # A full or read-only disk: the next recording looks them up anew.
+        with suppress(OSError):
+            with self._folder.writing(f"{key}.json") as file:
+                file.write(content)
+            self._folder.prune(FOLDER_BYTES_MOST, (f"{key}.json",))
+
+
+def _encode(stored: StoredNames) -> dict[str, Any]:
+    strings: dict[str, int] = {}
+    frames: dict[NamedFrame, int] = {}
+
+    def number(text: str) -> int:
+        return strings.setdefault(text, len(strings))
+
+    names = [
+        (address, number(name.reason), [frames.setdefault(frame, len(frames)) for frame in name.frames])
+        for address, name in stored.names.items()
+    ]
+    rows = [(number(f.function), number(f.linkage_name), number(f.path), f.line, f.declared_line) for f in frames]
+    return {"strings": list(strings), "frames": rows, "names": names, "extents": list(stored.extents.items())}
+
+
+def _decode(content: Any) -> StoredNames:
+    """Raises one of `_DAMAGED` for what `_encode` didn't make."""
+    strings: list[str] = [
+        text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape") for text in content["strings"]
+    ]
+    frames = [
+        NamedFrame(
+            strings[_index(function)], strings[_index(linkage)], strings[_index(path)], _index(line), _index(declared)
+        )
+        for function, linkage, path, line, declared in content["frames"]
+    ]
+    names: dict[int, ImageName] = {}
+    for address, reason, rows in content["names"]:
+        if not rows:
+            raise ValueError("an address without frames")
+        names[_index(address)] = ImageName(tuple([frames[_index(row)] for row in rows]), strings[_index(reason)])
+    extents = {
+        _index(unit): [(_index(start), _index(end), _index(offset)) for start, end, offset in rows]
+        for unit, rows in content["extents"]
+    }
+    return StoredNames(names, extents)
+
+
+def _index(number: Any) -> int:
+    """Not negative, since that would count from the end; and an integer."""
+    if type(number) is not int or not 0 <= number < 1 << 63:
+        raise ValueError("not a number that was stored")
+    return number
