@@ -14,6 +14,8 @@ from lockflame.profile import FrameKind, Profile, SampleType
 NO_STACK = "[no stack]"
 """The one frame of samples that have none, so that the lines' sum is the profile's."""
 
+# FlameGraph's; it gives a frame one of them, inlined first (stackcollapse-perf.pl).
+_INLINED = "_[i]"
 _SUFFIXES = {FrameKind.KERNEL: "_[k]", FrameKind.JIT: "_[j]"}
 
 
@@ -21,8 +23,8 @@ def folded_lines(profile: Profile, sample_type: SampleType | None = None) -> Ite
     """Each distinct stack as `root;…;leaf WEIGHT`, without a line's end, in the same order on every run.
 
     The weight is in the sample type's unit (chosen as `choose_sample_type` does; nanoseconds for CPU time).
-    Kernel frames end in `_[k]` and JIT frames in `_[j]`. A `;` within a name becomes `:`, and what can't stand
-    in a line of UTF-8 is replaced as `showable` does.
+    Inlined frames end in `_[i]`, other kernel frames in `_[k]`, other JIT frames in `_[j]`. Names are whole; a `;`
+    within one becomes `:`, and what can't stand in a line of UTF-8 is replaced as `showable` does.
     """
     tree = build_tree(profile, sample_type)
     labels = _labels(tree.frames)
@@ -39,5 +41,8 @@ def folded_lines(profile: Profile, sample_type: SampleType | None = None) -> Ite
 
 
 def _labels(table: FrameTable) -> list[str]:
-    suffixes = [_SUFFIXES.get(FrameKind(kind), "") for kind in table.kinds.tolist()]
+    suffixes = [
+        _INLINED if inlined else _SUFFIXES.get(FrameKind(kind), "")
+        for kind, inlined in zip(table.kinds.tolist(), table.inlined.tolist(), strict=True)
+    ]
     return [showable(name).replace(";", ":") + suffix for name, suffix in zip(table.names, suffixes, strict=True)]

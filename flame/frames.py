@@ -14,13 +14,15 @@ _KINDS = len(FrameKind)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameTable:
-    """Distinct (function name, kind) pairs, sorted by name, then kind: a smaller id is an earlier name.
+    """Distinct (function name, kind, inlined or not), sorted in this order: a smaller id is an earlier name.
 
-    `kinds` is uint8[len(names)], values of `FrameKind`. Names are as the profile has them, not escaped.
+    `kinds` is uint8[len(names)], values of `FrameKind`; `inlined` is bool[len(names)]: the frame is of the
+    function's code within its caller's. Names are as the profile has them, not escaped.
     """
 
     names: tuple[str, ...]
     kinds: NDArray[np.uint8]
+    inlined: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -31,11 +33,13 @@ class FrameStacks:
     """A profile's stacks as frames, leaf first, with inlined functions as frames of their own.
 
     Stack `i` is `frames[offsets[i]:offsets[i + 1]]`; `offsets` is int64[n + 1], `frames` int32 ids of `table`.
+    `rows` is int32, as long as `frames`: of which line each frame is, counted through the lines of all locations.
     """
 
     table: FrameTable
     offsets: NDArray[np.int64]
     frames: NDArray[np.int32]
+    rows: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -68,8 +72,8 @@ def frame_stacks(profile: Profile) -> FrameStacks:
     ends = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts)))
     first_lines = np.cumsum(line_counts) - line_counts
     shift = first_lines[profile.stacks.locations] - ends[:-1]
-    lines = np.arange(int(ends[-1])) + np.repeat(shift, counts)
-    return FrameStacks(table, ends[profile.stacks.offsets], line_frames[lines])
+    rows = (np.arange(int(ends[-1])) + np.repeat(shift, counts)).astype(np.int32)
+    return FrameStacks(table, ends[profile.stacks.offsets], line_frames[rows], rows)
 
 
 def _frames_of_locations(profile: Profile) -> tuple[FrameTable, NDArray[np.int64], NDArray[np.int32]]:
@@ -80,7 +84,11 @@ def _frames_of_locations(profile: Profile) -> tuple[FrameTable, NDArray[np.int64
     line_counts = np.array([len(location.lines) for location in profile.locations], np.int64)
     functions = np.array([line.function for location in profile.locations for line in location.lines], np.int64)
     kinds = np.array([location.kind for location in profile.locations], np.int64)
-    keys, frames = np.unique(ranks[functions] * _KINDS + np.repeat(kinds, line_counts), return_inverse=True)
-    frame_names: list[int] = (keys // _KINDS).tolist()
-    table = FrameTable(tuple(names[rank] for rank in frame_names), (keys % _KINDS).astype(np.uint8))
+    # A location ends with the function that has the code; those before it were inlined into it.
+    inlined = np.ones(len(functions), np.int64)
+    inlined[np.cumsum(line_counts) - 1] = 0
+    keys = (ranks[functions] * _KINDS + np.repeat(kinds, line_counts)) * 2 + inlined
+    keys, frames = np.unique(keys, return_inverse=True)
+    frame_names: list[int] = (keys // (2 * _KINDS)).tolist()
+    table = FrameTable(tuple(names[rank] for rank in frame_names), (keys // 2 % _KINDS).astype(np.uint8), keys % 2 == 1)
     return table, line_counts, frames.astype(np.int32)

@@ -32,10 +32,12 @@ def header(
     measured: Sequence[Fact],
     warnings: Sequence[Fact],
     palettes: Sequence[int],
+    has_inlined: bool,
 ) -> tuple[list[str], int]:
     """The elements above the frames, and where the frames begin, in pixels from the top.
 
     `command` may hold anything; the other texts are showable. `palettes` are indexes of `PALETTES`.
+    `has_inlined` explains the mark of inlined frames.
     """
     elements = [_text(shortened(title, _TITLE_CHARACTERS), 30, "heading")]
     y = 34
@@ -48,7 +50,7 @@ def header(
         elements.append(_text_of(line, y, "facts"))
     if palettes:
         y += _LINE
-        elements.append(_legend(palettes, y))
+        elements.append(_legend(palettes, has_inlined, y))
     if warnings:
         box, y = _warning(warnings, y + 12)
         elements += box
@@ -81,20 +83,26 @@ def _warning(facts: Sequence[Fact], top: int) -> tuple[list[str], int]:
     return ['<g class="warning">', f"<rect {frame}/>", *texts, "</g>"], bottom
 
 
-def _legend(palettes: Sequence[int], y: int) -> str:
+def _legend(palettes: Sequence[int], has_inlined: bool, y: int) -> str:
     """Swatches with their names from left to right, then how to read a width. `y` is the text's base line."""
     parts = ['<g class="legend">']
     x = float(MARGIN)
-    for index in palettes:
-        palette = PALETTES[index]
-        fill = "rgb({}, {}, {})".format(*palette.shades[len(palette.shades) // 2])
+    entries = [("swatch", _middle_shade(index), PALETTES[index].label) for index in palettes]
+    if has_inlined:
+        entries.append(("swatch inlined", _middle_shade(palettes[0]), "inlined"))
+    for style, fill, label in entries:
         swatch = f'x="{x:g}" y="{y - 10}" width="{_SWATCH}" height="{_SWATCH}" rx="2"'
-        parts.append(f'<rect class="swatch" {swatch} fill="{fill}"/>')
-        parts.append(f'<text x="{x + _SWATCH + 5:g}" y="{y}">{escape(palette.label)}</text>')
-        x += _SWATCH + 5 + _CHARACTER_WIDTH * len(palette.label) + 18
+        parts.append(f'<rect class="{style}" {swatch} fill="{fill}"/>')
+        parts.append(f'<text x="{x + _SWATCH + 5:g}" y="{y}">{escape(label)}</text>')
+        x += _SWATCH + 5 + _CHARACTER_WIDTH * len(label) + 18
     hint = "A frame is as wide as its share; callers are below what they call."
     parts.append(f'<text x="{x:g}" y="{y}">{hint}</text></g>')
     return "".join(parts)
+
+
+def _middle_shade(palette: int) -> str:
+    shades = PALETTES[palette].shades
+    return "rgb({}, {}, {})".format(*shades[len(shades) // 2])
 
 
 def _text(text: str, y: int, style: str, *, tooltip: str = "") -> str:

@@ -12,14 +12,18 @@ from typing import Protocol, TypedDict, cast
 from xml.sax.saxutils import escape
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flame.captions import completeness, heading, measured
 from flame.furniture import MARGIN, WIDTH, footer, header
 from flame.layout import MIN_WIDTH, Layout, lay_out
+from flame.names import short_name
 from flame.palette import PALETTES, ROOT_PALETTE, Rgb
-from flame.text import amount, isolated, percent, showable
+from flame.places import places_of
+from flame.text import amount, isolated, showable
+from flame.tooltips import tooltip
 from flame.tree import ROOT, Tree, build_tree
-from lockflame.profile import FrameKind, Profile, SampleType
+from lockflame.profile import Profile, SampleType
 
 _ROW_HEIGHT = 17
 _MIN_ROW_HEIGHT = 8
@@ -28,7 +32,6 @@ _EMPTY_HEIGHT = 120
 _LABEL_CHARACTERS = 3
 # Fractions of a pixel that a float holds exactly: coordinates then print short.
 _SUBPIXELS = 16
-_KIND_WORDS = {FrameKind.USER: "user", FrameKind.KERNEL: "kernel", FrameKind.JIT: "JIT", FrameKind.MARKER: "marker"}
 
 
 class _Block(TypedDict):
@@ -63,11 +66,13 @@ def render_svg(
     title: str | None = None,
     sample_type: SampleType | None = None,
     min_width: float = MIN_WIDTH,
+    full_names: bool = False,
 ) -> str:
     """A whole SVG document, to be written as UTF-8; the same profile gives the same text.
 
     `sample_type` is chosen as `choose_sample_type` does. Frames narrower than `min_width` pixels (of 1,200) are
-    left out and counted. A profile without samples gives a picture that says so.
+    left out and counted. The names in the frames are those of `short_name` unless `full_names`; tooltips have them
+    whole. A profile without samples gives a picture that says so.
     """
     tree = build_tree(profile, sample_type)
     layout = lay_out(tree, picture_width=WIDTH - 2 * MARGIN, min_width=min_width)
@@ -79,8 +84,9 @@ def render_svg(
         measured=measured(profile.recording),
         warnings=[fact for fact in complete if fact.warns],
         palettes=_palettes_in(tree, layout),
+        has_inlined=bool(_is_inlined(tree, layout).any()),
     )
-    frames, bottom = _frames(tree, layout, top) if len(layout) else _nothing(top)
+    frames, bottom = _frames(profile, tree, layout, top, full_names) if len(layout) else _nothing(top)
     foot, height = footer(complete, profile.recording.notes, bottom)
     return Template(_resource("document.svg")).substitute(
         width=WIDTH,
@@ -100,7 +106,7 @@ def _resource(name: str) -> str:
 
 def _palettes_in(tree: Tree, layout: Layout) -> list[int]:
     """The palettes that the legend explains: the kinds of the frames in the picture, without the root's."""
-    return np.unique(tree.kind[layout.node[layout.node != ROOT]]).tolist()
+    return sorted(set(tree.kind[layout.node[layout.node != ROOT]].tolist()))
 
 
 def _nothing(top: int) -> tuple[list[str], int]:
@@ -109,12 +115,18 @@ def _nothing(top: int) -> tuple[list[str], int]:
     return [f'<text class="empty" {middle}>No samples: there is nothing to show.</text>'], top + _EMPTY_HEIGHT
 
 
-def _frames(tree: Tree, layout: Layout, top: int) -> tuple[list[str], int]:
+def _is_inlined(tree: Tree, layout: Layout) -> NDArray[np.bool_]:
+    """Which of the picture's frames are of inlined functions: bool[len(layout)]."""
+    inlined = np.append(tree.frames.inlined, False)  # for the root, whose frame is -1
+    return inlined[tree.frame[layout.node]]
+
+
+def _frames(profile: Profile, tree: Tree, layout: Layout, top: int, full_names: bool) -> tuple[list[str], int]:
     """The frames as SVG elements, and their lower edge in pixels."""
     row_height = _row_height(layout.levels)
     font_size = row_height * 2 / 3
     elements, bottom = _render_section()(
-        _blocks(tree, layout, font_size),
+        _blocks(profile, tree, layout, font_size, full_names),
         1,
         [palette.shades for palette in PALETTES],
         h=row_height,
@@ -122,7 +134,8 @@ def _frames(tree: Tree, layout: Layout, top: int) -> tuple[list[str], int]:
         width=1,
         top=top,
     )
-    return [_compact(element) for element in elements], bottom
+    inlined: list[bool] = _is_inlined(tree, layout).tolist()
+    return [_compact(element, is_inlined) for element, is_inlined in zip(elements, inlined, strict=True)], bottom
 
 
 def _render_section() -> _RenderSection:
@@ -142,24 +155,27 @@ def _row_height(levels: int) -> int:
     return max(_MIN_ROW_HEIGHT, min(_ROW_HEIGHT, _FRAMES_HEIGHT // levels))
 
 
-def _blocks(tree: Tree, layout: Layout, font_size: float) -> list[_Block]:
-    names = [showable(name) for name in tree.frames.names]
+def _blocks(profile: Profile, tree: Tree, layout: Layout, font_size: float, full_names: bool) -> list[_Block]:
+    places = places_of(profile, tree, layout.node)
+    labels: dict[str, str] = {}
     least = _LABEL_CHARACTERS * font_size * 0.6 + font_size / 2
     most = round(WIDTH / (font_size * 0.5))
     left = np.round(layout.x * _SUBPIXELS) / _SUBPIXELS
     right = np.round((layout.x + layout.width) * _SUBPIXELS) / _SUBPIXELS
     columns = (layout.node.tolist(), layout.level.tolist(), left.tolist(), (right - left).tolist())
     blocks: list[_Block] = []
-    for node, level, x, width in zip(*columns, strict=True):
-        name = names[tree.frame[node]] if node != ROOT else "all"
+    for index, (node, level, x, width) in enumerate(zip(*columns, strict=True)):
+        name = tree.frames.names[tree.frame[node]] if node != ROOT else "all"
+        if width >= least and name not in labels:
+            # What a box cuts off at the widest needs no bytes here: the tooltip has the whole name.
+            labels[name] = showable(name if full_names else short_name(name))[:most]
         block = _Block(
             level=level,
             x=x,
             w=width,
-            # What a box cuts off at the widest needs no bytes here: the tooltip has the whole name.
-            name=name[:most] if width >= least else "",
-            full_name=_tooltip(tree, node, name),
-            hash_name=name,
+            name=labels[name] if width >= least else "",
+            full_name=tooltip(profile, tree, places, index, node),
+            hash_name=showable(name),  # of the whole name: functions that are shown alike have colours of their own
             color=int(tree.kind[node]) if node != ROOT else ROOT_PALETTE,
         )
         blocks.append(block)
@@ -172,23 +188,13 @@ def _measure(sample_type: SampleType) -> str:
     return "CPU time" if sample_type.name == "cpu" else showable(sample_type.name)
 
 
-def _tooltip(tree: Tree, node: int, name: str) -> str:
-    """The whole name, and on a line of its own, so that it can't be reordered by it, what was measured."""
-    unit = tree.sample_type.unit
-    total, own = int(tree.total_weight[node]), int(tree.self_weight[node])
-    facts = [f"{amount(total, unit)} ({percent(total, tree.total)})"]
-    if own and own != total:
-        facts.append(f"self {amount(own, unit)} ({percent(own, tree.total)})")
-    if node != ROOT:
-        facts.append(_KIND_WORDS[FrameKind(tree.kind[node])])
-    return f"{name}\n{', '.join(facts)}"
-
-
-def _compact(element: str) -> str:
-    """The element without the white space between tags and without an empty label.
+def _compact(element: str, is_inlined: bool) -> str:
+    """The element without the white space between tags and without an empty label; marked if inlined.
 
     The names in it are escaped: only tags hold `<` and `>`.
     """
     tags = element.replace(">\n    <", "><").replace(">\n</g>", "></g>")
+    if is_inlined:
+        tags = tags.replace('class="func_g"', 'class="func_g inlined"', 1)
     label = tags.find("<text ")
     return tags[:label] + "</g></svg>" if tags.endswith("></text></g></svg>") else tags

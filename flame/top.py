@@ -8,13 +8,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from flame.frames import FrameStacks, frame_stacks, stack_weights
+from flame.frames import FrameStacks, FrameTable, frame_stacks, stack_weights
 from lockflame.profile import CPU, FrameKind, Profile
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionRow:
     """A function's CPU time: `self_ns` in its own code, `total_ns` with all that it called, in nanoseconds.
+
+    Where it was inlined counts as well as where it wasn't.
 
     `share` is that of the profile's CPU time, 0 to 1, of the column that the rows are ordered by. `name` is as
     the profile has it: not escaped for a terminal or a file.
@@ -37,7 +39,7 @@ def top_functions(profile: Profile, limit: int, *, by: Literal["self", "total"] 
     whole = int(weights.sum())
     if whole <= 0:
         return []
-    stacks = frame_stacks(profile)
+    stacks = _by_function(frame_stacks(profile))
     self_ns, total_ns = _self_weights(stacks, weights), _total_weights(stacks, weights)
     ranked, other = (self_ns, total_ns) if by == "self" else (total_ns, self_ns)
     order = np.lexsort((-other, -ranked))
@@ -52,6 +54,20 @@ def top_functions(profile: Profile, limit: int, *, by: Literal["self", "total"] 
         )
         for frame in shown[: max(limit, 0)]
     ]
+
+
+def _by_function(stacks: FrameStacks) -> FrameStacks:
+    """The same stacks with one frame of each function, whether it was inlined or not."""
+    table = stacks.table
+    names = np.array([before != name for before, name in zip(table.names, table.names[1:], strict=False)], bool)
+    is_first = np.ones(len(table), bool)
+    is_first[1:] = names | (np.diff(table.kinds) != 0)
+    firsts = np.flatnonzero(is_first)
+    merged = FrameTable(
+        tuple(table.names[frame] for frame in firsts.tolist()), table.kinds[firsts], np.zeros(len(firsts), np.bool_)
+    )
+    functions = (np.cumsum(is_first) - 1).astype(np.int32)
+    return FrameStacks(merged, stacks.offsets, functions[stacks.frames], stacks.rows)
 
 
 def _self_weights(stacks: FrameStacks, weights: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -23,9 +23,13 @@ class Tree:
     and `parent` never falls. `parent`, `frame` (an id of `frames`, -1 for the root) and `depth` are int32[n],
     `kind` (values of `FrameKind`; the root is a marker) is uint8[n], the weights are int64[n] in the unit of
     `sample_type`. `self_weight` is that of the stacks which end at the node, `total_weight` of all through it.
+    `stacks` is what was merged, `stack_weight` int64[len(stacks)] with which weight, and `end_node`
+    int32[len(stacks)] the node where each ends, -1 for those without weight.
     """
 
-    frames: FrameTable
+    stacks: FrameStacks
+    stack_weight: NDArray[np.int64]
+    end_node: NDArray[np.int32]
     sample_type: SampleType
     parent: NDArray[np.int32]
     frame: NDArray[np.int32]
@@ -36,6 +40,11 @@ class Tree:
 
     def __len__(self) -> int:
         return len(self.parent)
+
+    @property
+    def frames(self) -> FrameTable:
+        """What the ids in `frame` stand for."""
+        return self.stacks.table
 
     @property
     def total(self) -> int:
@@ -54,6 +63,8 @@ class _Level:
     frame: NDArray[np.int64]
     total: NDArray[np.int64]
     ended: NDArray[np.int64]
+    ended_stacks: NDArray[np.int64]
+    ended_rows: NDArray[np.int64]
 
 
 def build_tree(profile: Profile, sample_type: SampleType | None = None) -> Tree:
@@ -63,12 +74,19 @@ def build_tree(profile: Profile, sample_type: SampleType | None = None) -> Tree:
     """
     chosen = choose_sample_type(profile, sample_type)
     stacks = frame_stacks(profile)
-    levels = list(_levels(stacks, stack_weights(profile, chosen)))
+    weights = stack_weights(profile, chosen)
+    levels = list(_levels(stacks, weights))
     frame = np.concatenate([level.frame for level in levels]).astype(np.int32)
     kind = np.full(len(frame), FrameKind.MARKER, np.uint8)
     kind[1:] = stacks.table.kinds[frame[1:]]
+    end_node = np.full(len(stacks), -1, np.int32)
+    end_node[np.concatenate([level.ended_stacks for level in levels])] = np.concatenate(
+        [level.ended_rows for level in levels]
+    )
     return Tree(
-        frames=stacks.table,
+        stacks=stacks,
+        stack_weight=weights,
+        end_node=end_node,
         sample_type=chosen,
         parent=np.concatenate([level.parent for level in levels]).astype(np.int32),
         frame=frame,
@@ -93,8 +111,14 @@ def _levels(stacks: FrameStacks, weights: NDArray[np.int64]) -> Iterator[_Level]
         total, ended = np.zeros((2, len(parent)), np.int64)
         np.add.at(total, row, weight)
         np.add.at(ended, row[~reaches], weight[~reaches])
-        yield _Level(parent, frame, total, ended)
-        row, weight, starts, ends = row[reaches], weight[reaches], starts[reaches], ends[reaches] - 1
+        yield _Level(parent, frame, total, ended, alive[~reaches], first_row + row[~reaches])
+        alive, row, weight, starts, ends = (
+            alive[reaches],
+            row[reaches],
+            weight[reaches],
+            starts[reaches],
+            ends[reaches] - 1,
+        )
         keys, child = np.unique(row * len(stacks.table) + stacks.frames[ends], return_inverse=True)
         parent = first_row + keys // max(len(stacks.table), 1)
         frame = keys % max(len(stacks.table), 1)

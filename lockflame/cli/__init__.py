@@ -17,6 +17,7 @@ from lockflame.errors import LockflameError, reason_of
 COMMANDS = {
     "record": "Profile a running process, or a command from its start.",
     "flame": "Draw a flame graph of a profile.",
+    "locks": "Show where a profiled program calls its locks, and what CPU time that takes.",
     "doctor": "Tell what this kernel and user allow, and mend what is missing.",
 }
 

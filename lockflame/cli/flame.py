@@ -13,7 +13,10 @@ from lockflame.cli.output import Output, OutputType, check_writable, write_profi
     "-o", "--output", type=OutputType((".svg", ".folded")), required=True, help="File to write: .svg or .folded."
 )
 @click.option("--title", help="The picture's title. [default: what was recorded]")
-def flame_command(profile: str, output: Output, title: str | None) -> None:
+@click.option(
+    "--full-names", is_flag=True, help="Whole function names in the frames. [default: shortened, whole on hover]"
+)
+def flame_command(profile: str, output: Output, title: str | None, full_names: bool) -> None:
     """Draw a flame graph of a PROFILE file (.pb.gz).
 
     \b
@@ -23,4 +26,4 @@ def flame_command(profile: str, output: Output, title: str | None) -> None:
     check_writable(output.path)
     from lockflame.pprof import read
 
-    write_profile(read(profile), output, title)
+    write_profile(read(profile), output, title, full_names=full_names)

@@ -54,25 +54,25 @@ def check_writable(path: str) -> None:
         raise _cannot_write(path, error) from error
 
 
-def write_profile(profile: Profile, output: Output, title: str | None = None) -> None:
+def write_profile(profile: Profile, output: Output, title: str | None = None, *, full_names: bool = False) -> None:
     """Writes a profile in the output's format. Raises `LockflameError`."""
-    write_file(output.path, render(profile, output.suffix, title))
+    write_file(output.path, render(profile, output.suffix, title, full_names=full_names))
 
 
-def write_profiles(profile: Profile, outputs: Iterable[Output]) -> None:
+def write_profiles(profile: Profile, outputs: Iterable[Output], *, full_names: bool = False) -> None:
     """Writes all that can be written. Raises the first `LockflameError` afterwards."""
     errors: list[LockflameError] = []
     for output in outputs:
         try:
-            write_profile(profile, output)
+            write_profile(profile, output, full_names=full_names)
         except LockflameError as error:
             errors.append(error)
     if errors:
         raise errors[0]
 
 
-def render(profile: Profile, suffix: str, title: str | None = None) -> bytes:
-    """The content of a file with this suffix."""
+def render(profile: Profile, suffix: str, title: str | None = None, *, full_names: bool = False) -> bytes:
+    """The content of a file with this suffix. `full_names` are for pictures: other files always have them."""
     if suffix == ".pb.gz":
         from lockflame.pprof import encode
 
@@ -80,7 +80,7 @@ def render(profile: Profile, suffix: str, title: str | None = None) -> bytes:
     if suffix == ".svg":
         from flame.svg import render_svg
 
-        return render_svg(profile, title=title).encode("utf-8")
+        return render_svg(profile, title=title, full_names=full_names).encode("utf-8")
     from flame.folded import folded_lines
 
     return "".join(f"{line}\n" for line in folded_lines(profile)).encode("utf-8", "backslashreplace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flame.names import short_name
 from flame.top import top_functions
 from lockflame.cli.terminal import printable, say
 from lockflame.profile import CPU, Profile
@@ -9,8 +10,8 @@ from lockflame.profile import CPU, Profile
 TOP = 10
 
 
-def print_summary(profile: Profile, name: str, paths: list[str]) -> None:
-    """Prints the summary of a fresh recording."""
+def print_summary(profile: Profile, name: str, paths: list[str], *, full_names: bool = False) -> None:
+    """Prints the summary of a fresh recording, with the functions' names shortened unless `full_names`."""
     info = profile.recording
     say(
         f"lockflame: recorded {info.samples:,} samples of {printable(name)} (PID {info.pid}) "
@@ -20,12 +21,12 @@ def print_summary(profile: Profile, name: str, paths: list[str]) -> None:
     say(f"lockflame: {completeness(profile)}")
     for note in info.notes:
         say(f"lockflame: note: {printable(note)}")
-    _print_top(profile)
+    _print_top(profile, full_names)
     for path in paths:
         say(f"lockflame: wrote {printable(path)}")
 
 
-def _print_top(profile: Profile) -> None:
+def _print_top(profile: Profile, full_names: bool) -> None:
     rows = top_functions(profile, TOP)
     if not rows:
         say("lockflame: the process used too little CPU time to be sampled")
@@ -33,7 +34,8 @@ def _print_top(profile: Profile) -> None:
     total_ns = profile.total(CPU)
     say(f"\n{'self':>7} {'total':>7}  function")
     for row in rows:
-        say(f"{row.self_ns / total_ns:7.1%} {row.total_ns / total_ns:7.1%}  {printable(row.name)}")
+        name = row.name if full_names else short_name(row.name)
+        say(f"{row.self_ns / total_ns:7.1%} {row.total_ns / total_ns:7.1%}  {printable(name)}")
     say("")
 
 

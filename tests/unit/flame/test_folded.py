@@ -15,8 +15,13 @@ def test_lines_are_root_first_with_kinds(profile_of):
     assert set(folded_lines(profile, SAMPLES)) == {
         "main;run;futex_wait_[k] 3",
         "main;py::f_[j] 2",
-        "[truncated stack];caller;inlined 1",
+        "[truncated stack];caller;inlined_[i] 1",
     }
+
+
+def test_inlined_comes_before_kind_and_names_are_whole(profile_of):
+    profile = profile_of([([("void f<int>(int)", "vfs_read[k]")], 1), ([("f", "py::g[j]")], 2)])
+    assert set(folded_lines(profile, SAMPLES)) == {"vfs_read_[k];void f<int>(int)_[i] 1", "py::g_[j];f_[i] 2"}
 
 
 def test_weight_is_cpu_time_unless_chosen(profile_of):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flame.svg import render_svg
-from lockflame.profile import SAMPLES, RecordingInfo
+from lockflame.profile import SAMPLES, Mapping, RecordingInfo
 
 SVG = "{http://www.w3.org/2000/svg}"
 GOLDEN = Path(__file__).parents[2] / "golden" / "flame_small.svg"
@@ -50,9 +50,17 @@ def frames(svg: str) -> dict[str, ElementTree.Element]:
     """The frames by the first line of their tooltip: the whole name."""
     found = {}
     for element in parse(svg).iter(f"{SVG}svg"):
-        if element.get("class") == "func_g":
-            found[element.findtext(f"{SVG}g/{SVG}title").split("\n")[0]] = element
+        if "func_g" in element.get("class", "").split():
+            found[title(element).split("\n")[0]] = element
     return found
+
+
+def title(frame: ElementTree.Element) -> str:
+    return frame.findtext(f"{SVG}g/{SVG}title") or ""
+
+
+def label(frame: ElementTree.Element) -> str | None:
+    return frame.findtext(f"{SVG}g/{SVG}text")
 
 
 def words(svg: str, style: str) -> str:
@@ -206,6 +214,52 @@ def test_names_are_shown_as_they_are(profile_of):
     found = frames(render_svg(profile_of([([name], 10) for name in names])))
     assert set(found) == {*names, "all"}
     assert found["a<b>&c</svg>"].findtext(f"{SVG}g/{SVG}text") == "a<b>&c</svg>"
+
+
+def test_long_names_are_short_in_frames_and_whole_on_hover(profile_of):
+    names = ["std::map<int, A>::find(int const&) const", "std::map<int, B>::find(int const&) const"]
+    profile = profile_of([([name], 10) for name in names])
+    found = frames(render_svg(profile))
+    assert {name: label(frame) for name, frame in found.items() if name != "all"} == dict.fromkeys(
+        names, "std::map<…>::find"
+    )
+    whole = frames(render_svg(profile, full_names=True))
+    assert {label(frame) for name, frame in whole.items() if name != "all"} == set(names)
+
+
+def test_inlined_frames_are_marked_and_explained(profile_of):
+    svg = render_svg(profile_of([(["main", "work"], 1), ([("work", "main")], 1)]))
+    found = frames(svg)
+    assert found["work (inlined)"].get("class") == "func_g inlined"
+    assert label(found["work (inlined)"]) == "work"
+    assert found["work"].get("class") == "func_g"
+    assert "inlined" in words(svg, "legend")
+    assert "inlined" not in words(render_svg(profile_of([(["main", "work"], 1)])), "legend")
+
+
+def test_source_and_module_stand_on_hover(profile_of):
+    base = profile_of([(["main", "work"], 8), (["main", ("small", "work2")], 2)])
+    numbers = {function.name: index for index, function in enumerate(base.functions)}
+    functions = tuple(
+        replace(function, path=f"/src/{function.name}.cc", line=10) if function.name in ("work", "small") else function
+        for function in base.functions
+    )
+    locations = tuple(
+        replace(
+            location,
+            mapping=0 if location.lines[0].function != numbers["main"] else -1,
+            lines=tuple(replace(line, line=100 + index) for index, line in enumerate(location.lines)),
+        )
+        for location in base.locations
+    )
+    mapping = Mapping(0, 4096, 0, "/usr/lib/libfoo.so.1", "")
+    found = frames(render_svg(replace(base, functions=functions, locations=locations, mappings=(mapping,))))
+    assert title(found["work"]) == "\n".join(
+        ("work", "80 ms (80 %), user, in libfoo.so.1", "/src/work.cc:10", "at work.cc:100 (100 %)")
+    )
+    assert title(found["small (inlined)"]).splitlines()[2:] == ["/src/small.cc:10", "at small.cc:100 (100 %)"]
+    assert title(found["work2"]).splitlines()[1:] == ["20 ms (20 %), user, in libfoo.so.1", "at line 101 (100 %)"]
+    assert title(found["main"]).splitlines()[1:] == ["100 ms (100 %), user", "at line 100 (100 %)"]
 
 
 def test_bidi_controls_do_not_survive(profile_of):

@@ -35,6 +35,17 @@ def test_markers_are_no_functions(profile_of):
     assert [(row.name, row.share) for row in rows] == [("work", 0.5)]
 
 
+def test_inlined_or_not_is_one_function(profile_of):
+    rows = top_functions(profile_of([(["main", "work"], 1), ([("work", "main")], 2), ([("work", "work")], 4)]), 9)
+    assert [(row.name, row.self_ns, row.total_ns) for row in rows] == [("work", 7 * NS, 7 * NS)]
+    rows = top_functions(profile_of([(["work[k]", "a"], 1), ([("work", "a")], 2)]), 9, by="total")
+    assert [(row.name, row.kind, row.total_ns) for row in rows] == [
+        ("a", FrameKind.USER, 3 * NS),
+        ("work", FrameKind.USER, 2 * NS),
+        ("work", FrameKind.KERNEL, 1 * NS),
+    ]
+
+
 def test_ties_are_in_the_order_of_names(profile_of):
     stacks = [([name], 2) for name in "dbca"]
     assert [row.name for row in top_functions(profile_of(stacks), 9)] == list("abcd")

@@ -30,11 +30,12 @@ stacks_strategy = st.lists(st.tuples(st.lists(frames, max_size=6), st.integers(0
 
 
 def paths_of(tree):
-    """Each node's (path of names and kinds) -> (self, total), following parents one by one."""
+    """Each node's (path of names, kinds and whether inlined) -> (self, total), following parents one by one."""
     paths = [()]
     for node in range(1, len(tree)):
         name = tree.frames.names[tree.frame[node]]
-        paths.append((*paths[tree.parent[node]], (name, FrameKind(tree.kind[node]))))
+        inlined = bool(tree.frames.inlined[tree.frame[node]])
+        paths.append((*paths[tree.parent[node]], (name, FrameKind(tree.kind[node]), inlined)))
     return paths
 
 
@@ -49,7 +50,10 @@ def naive(stacks):
         for frame in path:
             group = frame if isinstance(frame, tuple) else (frame,)
             kind = kinds.get(group[-1][-3:], FrameKind.USER)
-            flat += [(name.removesuffix("[k]").removesuffix("[j]"), kind) for name in reversed(group)]
+            flat += [
+                (name.removesuffix("[k]").removesuffix("[j]"), kind, index > 0)
+                for index, name in enumerate(reversed(group))
+            ]
         weight = count * 10_000_000
         for end in range(len(flat) + 1):
             total[tuple(flat[:end])] += weight
@@ -91,6 +95,32 @@ def test_same_name_of_another_kind_is_another_frame(profile_of):
     tree = build_tree(profile_of([(["main", "memcpy"], 1), (["main", "memcpy[k]"], 2)]))
     assert len(tree) == 4
     assert tree.total_weight.tolist() == [30_000_000, 30_000_000, 10_000_000, 20_000_000]
+
+
+def test_same_function_inlined_and_not_are_two_frames(profile_of):
+    tree = build_tree(profile_of([(["main", "work"], 1), ([("work", "main")], 2)]))
+    assert [path[-1] for path in paths_of(tree)[2:]] == [
+        ("work", FrameKind.USER, False),
+        ("work", FrameKind.USER, True),
+    ]
+    assert tree.total_weight.tolist() == [30_000_000, 30_000_000, 10_000_000, 20_000_000]
+
+
+@settings(deadline=None)
+@given(stacks=stacks_strategy)
+def test_each_stack_ends_at_its_node(profile_of, stacks):
+    tree = build_tree(profile_of(stacks))
+    weights = np.zeros(len(tree), np.int64)
+    for stack, node in enumerate(tree.end_node):
+        path = tree.stacks.frames[tree.stacks.offsets[stack] : tree.stacks.offsets[stack + 1]].tolist()
+        assert (node == -1) == (stacks[stack][1] == 0)
+        for frame in path if node != -1 else []:
+            assert tree.frame[node] == frame
+            node = tree.parent[node]
+        assert node in (-1, 0)
+        if tree.end_node[stack] >= 0:
+            weights[tree.end_node[stack]] += tree.stack_weight[stack]
+    assert (weights == tree.self_weight).all()
 
 
 def test_threads_and_addresses_of_one_function_are_merged(profile_of):

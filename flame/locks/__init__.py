@@ -1,0 +1,1 @@
+"""Lock attribution: which samples of a profile went into locks, and who called them."""

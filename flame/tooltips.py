@@ -1,0 +1,34 @@
+"""What a frame says on hover: its whole name, what was measured, where its code is."""
+
+from __future__ import annotations
+
+from flame.places import Places, place_texts
+from flame.text import amount, isolated, percent, showable
+from flame.tree import ROOT, Tree
+from lockflame.profile import FrameKind, Profile
+
+_KIND_WORDS = {FrameKind.USER: "user", FrameKind.KERNEL: "kernel", FrameKind.JIT: "JIT", FrameKind.MARKER: "marker"}
+
+
+def tooltip(profile: Profile, tree: Tree, places: Places, index: int, node: int) -> str:
+    """Lines of text, showable but not escaped: the whole name first. The node is at `index` in `places`.
+
+    The name has a line of its own, so that it can't reorder what was measured.
+    """
+    if node == ROOT:
+        return "\n".join(("all", _measured(tree, node)))
+    frame = int(tree.frame[node])
+    name = tree.frames.names[frame]
+    heading = f"{isolated(name)} (inlined)" if tree.frames.inlined[frame] else showable(name)
+    modules, source = place_texts(profile, places, index)
+    facts = [_measured(tree, node), _KIND_WORDS[FrameKind(tree.kind[node])]]
+    if modules:
+        facts.append(f"in {isolated(modules)}")
+    return "\n".join((heading, ", ".join(facts), *source))
+
+
+def _measured(tree: Tree, node: int) -> str:
+    unit = tree.sample_type.unit
+    total, own = int(tree.total_weight[node]), int(tree.self_weight[node])
+    text = f"{amount(total, unit)} ({percent(total, tree.total)})"
+    return f"{text}, self {amount(own, unit)} ({percent(own, tree.total)})" if own and own != total else text
