@@ -17,6 +17,8 @@ from symbolize.elf import ElfImage, ElfProblem
 
 DEBUG_FOLDER = "/usr/lib/debug"
 NOTES_MOST = 5
+LINK_BYTES_MOST = 1 << 13
+"""Of a section that names another file: a path (PATH_MAX is 4096), and its build-id or checksum."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +45,7 @@ class DebugFiles:
         self._problems: Counter[str] = Counter()
         self._roots: dict[int, str] = {}
         self._found: dict[Binary, ElfImage | None] = {}
+        self._incomplete: set[Binary] = set()
 
     def symbols_of(self, binary: Binary, pid: int) -> ElfImage | None:
         """The debug file of a binary that process `pid` maps; None when there is none, or none is needed."""
@@ -56,12 +59,15 @@ class DebugFiles:
             if image is not None and has_debug_info(image):
                 path = image.path or binary.path
                 place = image.path or f"{self._root_of(pid)}{binary.path}"
-                return DebugInfo(path, image, self._supplementary(image, place, pid))
+                supplementary = self._supplementary(image, place, pid)
+                if supplementary is None and _link_to_supplementary(image):
+                    self._incomplete.add(binary)
+                return DebugInfo(path, image, supplementary)
         return None
 
     def may_come_later(self, binary: Binary) -> bool:
-        """Whether servers were asked in vain: another time they may have it."""
-        return self._debuginfod is not None and binary in self._found and self._found[binary] is None
+        """Whether servers were asked in vain, or a supplementary file is missing: another time it may be there."""
+        return binary in self._incomplete
 
     def identity(self, binary: Binary, pid: int) -> str:
         """Says which files `symbols_of` has to choose from: changes when one is installed, replaced or removed."""
@@ -94,7 +100,10 @@ class DebugFiles:
             found = self._open_same(path, binary, checksum)
             if found is not None:
                 return found
-        return self._download(binary.build_id, binary.path)
+        found = self._download(binary.build_id, binary.path)
+        if found is None and self._debuginfod is not None:
+            self._incomplete.add(binary)
+        return found
 
     def _candidates(self, binary: Binary, pid: int, link: str) -> Iterator[str]:
         root = self._root_of(pid)
@@ -146,10 +155,10 @@ class DebugFiles:
 
     def _supplementary(self, image: ElfImage, place: str, pid: int) -> ElfImage | None:
         """The file that a debug file, which lies at `place`, says it needs."""
-        section = image.sections.get(".gnu_debugaltlink")
-        if section is None:
+        link = _link_to_supplementary(image)
+        if not link:
             return None
-        name, _, build_id_bytes = bytes(image.data(section)).partition(b"\0")
+        name, _, build_id_bytes = link.partition(b"\0")
         path, build_id = os.fsdecode(name), build_id_bytes.hex()
         root = self._root_of(pid)
         folders = self._debug_folders(root)
@@ -184,9 +193,20 @@ def _beside(place: str, path: str) -> str:
     return os.path.join(os.path.dirname(os.path.realpath(place)), path)
 
 
+def _link_to_supplementary(image: ElfImage) -> bytes:
+    """The file's path and its build-id, with a zero byte between them."""
+    return _link_bytes(image, ".gnu_debugaltlink")
+
+
+def _link_bytes(image: ElfImage, name: str) -> bytes:
+    section = image.sections.get(name)
+    if section is None or not section.has_bytes:
+        return b""
+    return image.read(section.file_offset, min(section.size, LINK_BYTES_MOST))
+
+
 def _debug_link(image: ElfImage) -> tuple[str, int]:
     """The file's name and its checksum; no name where there is none, or none that is a plain one."""
-    section = image.sections.get(".gnu_debuglink")
-    link = bytes(image.data(section)) if section is not None else b""
+    link = _link_bytes(image, ".gnu_debuglink")
     name = os.fsdecode(link.split(b"\0", 1)[0])
     return ("" if "/" in name else name), int.from_bytes(link[-4:], "little")

@@ -52,6 +52,15 @@ class KernelSymbols:
             return None
         return os.fsdecode(fields[0]), os.fsdecode(fields[1]) if len(fields) > 1 else KERNEL
 
+    def line_of(self, name: bytes) -> int | None:
+        """Where in `content` the line of the kernel's own symbol of this name begins."""
+        at = self.content.find(b" " + name + b"\n")
+        return self.content.rfind(b"\n", 0, at) + 1 if at >= 0 else None
+
+    def covers(self, address: int) -> bool:
+        """Whether an address lies between the first symbol and the last."""
+        return bool(len(self.starts)) and int(self.starts[0]) <= address < int(self.starts[-1])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PassingSymbols:

@@ -16,6 +16,7 @@ from symbolize.demangle import demangle
 from symbolize.image_names import UNKNOWN, ImageNamer, module_offset
 from symbolize.jit import GeneratedNames
 from symbolize.kernel import KERNEL, KernelSymbols, name_of, passing_symbols, read_kallsyms, readable_name
+from symbolize.kernel_store import KernelStore, default_folder
 from symbolize.name_store import ImageName, NamedFrame
 from symbolize.unwind import UNMAPPED
 
@@ -47,6 +48,8 @@ class Namer:
         self._code_map = code_map
         self._images = images
         self._passing = passing_symbols(events)
+        self._kernel_store = KernelStore(default_folder())
+        self._kernel_text: KernelSymbols | None = None
         self._kernel: KernelSymbols | None = None
         self.generated = GeneratedNames(np.empty(0, np.uint64))
         """The names of generated code, once they are known."""
@@ -101,13 +104,22 @@ class Namer:
         return _one_frame(module_offset(image, address), "", FrameKind.USER, index, "", image.binary.reason)
 
     def _kernel_name(self, address: int) -> Name:
-        if self._kernel is None:
-            self._kernel = read_kallsyms()
-        found = name_of(address, self._passing, self._kernel)
+        found = name_of(address, self._passing, self._kernel_symbols(address))
         if found.reason:
             return _one_frame(KERNEL, "", FrameKind.KERNEL, UNMAPPED, KERNEL, found.reason)
         function = readable_name(found.function)
         return _one_frame(function, found.function, FrameKind.KERNEL, UNMAPPED, found.module)
+
+    def _kernel_symbols(self, address: int) -> KernelSymbols:
+        """The symbols that know an address: those kept from an earlier recording, or all that the kernel tells."""
+        if self._kernel is None:
+            self._kernel_text = self._kernel_text or self._kernel_store.load()
+            if self._kernel_text is not None and self._kernel_text.covers(address):
+                return self._kernel_text
+            self._kernel = read_kallsyms()
+            if self._kernel_text is None:
+                self._kernel_store.save(self._kernel)
+        return self._kernel
 
     def _jit_name(self, key: int, index: int, image: Image) -> Name:
         first = index if image.earlier is None else image.earlier

@@ -6,14 +6,10 @@ key holds a hash of the unwind data as well.
 
 from __future__ import annotations
 
-import os
-import zipfile
-import zlib
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
+from symbolize.array_files import DAMAGED, load_arrays, save_arrays
 from symbolize.cache_folder import CacheFolder, user_cache
 from symbolize.unwind import RuleTable
 
@@ -21,11 +17,6 @@ FORMAT = 1
 FILE_BYTES_MOST = 64 << 20
 FOLDER_BYTES_MOST = 128 << 20
 KEY_CHARACTERS_MOST = 128
-# What numpy and zipfile raise for files with bits turned over.
-_DAMAGED = (
-    *(ValueError, OSError, EOFError, MemoryError, KeyError, TypeError, OverflowError),
-    *(NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error),
-)
 
 
 def default_folder() -> Path:
@@ -47,12 +38,9 @@ class RuleStore:
         if file is None:
             return None
         with file:
-            if os.fstat(file.fileno()).st_size > FILE_BYTES_MOST:
-                return None
             try:
-                with np.load(file, allow_pickle=False) as arrays:
-                    return RuleTable.from_arrays(arrays)
-            except _DAMAGED:
+                return RuleTable.from_arrays(load_arrays(file, FILE_BYTES_MOST))
+            except DAMAGED:
                 self.damaged += 1
                 return None
 
@@ -62,7 +50,7 @@ class RuleStore:
             return
         with suppress(OSError):
             with self._folder.writing(_name(key)) as file:
-                np.savez(file, allow_pickle=False, **table.to_arrays())
+                save_arrays(file, table.to_arrays())
             self._folder.prune(FOLDER_BYTES_MOST)
 
 

@@ -141,10 +141,12 @@ def _functions_with(dwarf: Dwarf, unit: Unit, addresses: list[int], index: Funct
             inside_of[offset] += inside
     for offset, inside in inside_of.items():
         entry = dwarf.entry(unit, offset)
-        if entry is not None:
+        # Known extents come from a file, which may lead to the wrong entry.
+        inside = _within(sorted(inside), dwarf.ranges(entry)) if entry is not None else []
+        if entry is not None and inside:
             function = _Function(entry, inside)
             yield function
-            yield from _inlined(dwarf, function, entry, sorted(inside), DEPTH_MOST)
+            yield from _inlined(dwarf, function, entry, inside, DEPTH_MOST)
 
 
 def _inlined(dwarf: Dwarf, caller: _Function, parent: Die, addresses: list[int], depth: int) -> Iterator[_Function]:
