@@ -13,8 +13,8 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 DEBIAN_VENV := python3-venv
-DEBIAN_DEMO := $(DEBIAN_VENV) g++
-DEBIAN_TEST := $(DEBIAN_DEMO) binutils gcc golang-go linux-perf libc6-dbg \
+DEBIAN_DEMO := $(DEBIAN_VENV) g++ libdw1
+DEBIAN_TEST := $(DEBIAN_DEMO) binutils dwz gcc golang-go linux-perf libc6-dbg \
 	mariadb-server sysbench redis-server redis-tools postgresql postgresql-contrib
 
 help:

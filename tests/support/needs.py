@@ -8,13 +8,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGES = {
+    "addr2line": "binutils",
     "c++": "g++",
     "cc": "gcc",
-    "go": "golang-go",
     "chromium": "chromium",
+    "clang++": "clang",
+    "findmnt": "util-linux",
+    "go": "golang-go",
     "initdb": "postgresql",
     "mariadb-install-db": "mariadb-server",
     "mariadbd": "mariadb-server",
+    "nm": "binutils",
+    "node": "nodejs",
+    "objcopy": "binutils",
+    "objdump": "binutils",
     "perf": "linux-perf",
     "pgbench": "postgresql-contrib",
     "readelf": "binutils",
@@ -22,6 +29,7 @@ PACKAGES = {
     "redis-server": "redis-server",
     "setpriv": "util-linux",
     "sysbench": "sysbench",
+    "unshare": "util-linux",
 }
 SYSTEM_FOLDERS = ("/usr/sbin", "/sbin")
 POSTGRESQL = Path("/usr/lib/postgresql")
