@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from benchmarks.loads import mariadb
 from benchmarks.perf_output import PerfStack, perf_record, perf_stacks
-from benchmarks.perf_samples import PerfSamples, load_perf_samples
+from benchmarks.perf_samples import PerfSamples, fresh_namer, load_perf_samples
 from benchmarks.registry import Figure, Report, Settings, benchmark
 from symbolize.address_space import AddressSpace
-from symbolize.naming import Namer
 from symbolize.unwind import StackEnd, UnwoundStacks
 
 STACK_BYTES = 32768
@@ -38,7 +37,7 @@ def agreement(settings: Settings) -> Report:
         raise AssertionError(f"perf script shows {len(theirs)} samples of {len(samples)}")
     stacks, code, _ = samples.unwind_cold()
     ours = places_in_files(samples, stacks)
-    names = Namer(code)
+    names = fresh_namer(code)
     causes: Counter[str] = Counter()
     agreeing = 0
     whole = [index for index, stack in enumerate(theirs) if stack.is_whole]
@@ -47,7 +46,7 @@ def agreement(settings: Settings) -> Report:
             agreeing += 1
         else:
             keys = code.keys(samples.space[index : index + 1], _looked_up(stacks, index)[:1])
-            leaf = names.names(keys)[0].function
+            leaf = names.names(keys)[0].frames[-1].function
             causes[cause_of(ours[index], theirs[index], StackEnd(int(stacks.end[index])), leaf)] += 1
     with_user = sum(bool(stack.places) for stack in theirs)
     has_frames = samples.has_registers

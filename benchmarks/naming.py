@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib
 import json
 import multiprocessing
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lines import empty_cache
 from benchmarks.loads import shared_mariadb
 from benchmarks.registry import Figure, Report, Settings, benchmark
 from benchmarks.tools import ToolFailed
@@ -43,6 +45,28 @@ def naming(settings: Settings) -> Report:
 
 def measure_naming(raw: RawRecording, pid: int, settings: Settings) -> Report:
     """Cold and warm in turn."""
+    times = naming_times(raw, pid, settings.rounds)
+    figures = [
+        Figure("cache empty", "s", times.cold, (), COLD_SECONDS_MOST),
+        Figure("cache full", "s", times.warm, (), WARM_SECONDS_MOST),
+    ]
+    remarks = [f"{times.samples:,} samples at {times.locations:,} addresses, unwound and named"]
+    title = f"MariaDB's stacks to names, {settings.seconds} s at {FREQUENCY_HZ} Hz: medians of {settings.rounds}"
+    return Report(title, "", figures, remarks)
+
+
+@dataclass(frozen=True, slots=True)
+class NamingTimes:
+    """Seconds of each round for the same samples: with nothing in the cache, and with what that has left there."""
+
+    cold: list[float]
+    warm: list[float]
+    samples: int
+    locations: int
+
+
+def naming_times(raw: RawRecording, pid: int, rounds: int) -> NamingTimes:
+    """The time within `symbolize`, after all imports; each time in a process of its own."""
     cold: list[float] = []
     warm: list[float] = []
     found: dict[str, Any] = {}
@@ -50,23 +74,17 @@ def measure_naming(raw: RawRecording, pid: int, settings: Settings) -> Report:
         with empty_cache(Path(name)):
             for module in in_child(lambda: modules_after(raw, pid)):
                 importlib.import_module(module)
-        for _ in range(settings.rounds):
+        for _ in range(rounds):
             with empty_cache(Path(name)):
                 cold.append(in_child(lambda: timed(raw, pid))["seconds"])
                 found = in_child(lambda: timed(raw, pid))
                 warm.append(found["seconds"])
-    figures = [
-        Figure("cache empty", "s", cold, (), COLD_SECONDS_MOST),
-        Figure("cache full", "s", warm, (), WARM_SECONDS_MOST),
-    ]
-    remarks = [f"{found['samples']:,} samples at {found['locations']:,} addresses, unwound and named"]
-    title = f"MariaDB's stacks to names, {settings.seconds} s at {FREQUENCY_HZ} Hz: medians of {settings.rounds}"
-    return Report(title, "", figures, remarks)
+    return NamingTimes(cold, warm, found["samples"], found["locations"])
 
 
-def record(pid: int, seconds: float) -> RawRecording:
+def record(pid: int, seconds: float, frequency_hz: int = FREQUENCY_HZ) -> RawRecording:
     """What `lockflame record` has when it begins to name frames."""
-    recorder = Recorder(pid, FREQUENCY_HZ, STACK_BYTES)
+    recorder = Recorder(pid, frequency_hz, STACK_BYTES)
     try:
         recorder.start()
         with StopSignals() as stop:
@@ -110,3 +128,18 @@ def in_child(work: Callable[[], Any]) -> Any:
             raise ToolFailed(f"naming in a process of its own ended with status {child.exitcode}")
         answer.seek(0)
         return json.load(answer)
+
+
+@contextmanager
+def empty_cache(folder: Path) -> Generator[None]:
+    """A cache folder of its own, for this process and those that it starts."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    with tempfile.TemporaryDirectory(prefix="cache-", dir=folder) as cache:
+        os.environ["XDG_CACHE_HOME"] = cache
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["XDG_CACHE_HOME"]
+            else:
+                os.environ["XDG_CACHE_HOME"] = before

@@ -13,6 +13,10 @@ from lockflame.events import CommEvent, Event, FileMapping, ForkEvent, MapEvent
 from lockflame.samples import StackCopies
 from symbolize.address_space import AddressSpace, replay
 from symbolize.code_map import CodeMap
+from symbolize.debug_files import DebugFiles
+from symbolize.image_names import ImageNamer
+from symbolize.name_store import NameStore
+from symbolize.naming import Namer
 from symbolize.rule_store import RuleStore
 from symbolize.unwind import RuleCache, UnwoundStacks, unwind
 from tests.unit.symbolize.unwind.perf_data import PerfData, read_perf_data
@@ -83,3 +87,9 @@ def _events(content: PerfData) -> Iterator[Event]:
             yield CommEvent(time_ns, pid, pid, "", True)
         else:
             yield ForkEvent(time_ns, pid, pid, what, what)
+
+
+def fresh_namer(code: CodeMap) -> Namer:
+    """One that knows nothing from before: its stores are in a folder that isn't there."""
+    nowhere = Path("/nonexistent/lockflame")
+    return Namer(code, ImageNamer(code, DebugFiles(), NameStore(nowhere)))

@@ -16,9 +16,8 @@ import numpy as np
 
 from benchmarks.loads import mariadb
 from benchmarks.perf_output import perf_record, perf_script_command
-from benchmarks.perf_samples import PerfSamples, load_perf_samples
+from benchmarks.perf_samples import PerfSamples, fresh_namer, load_perf_samples
 from benchmarks.registry import Figure, Report, Settings, benchmark
-from symbolize.naming import Namer
 from symbolize.rule_store import RuleStore
 
 STACK_BYTES = 16384
@@ -94,7 +93,7 @@ def unwind_and_name(samples: PerfSamples) -> None:
     stacks, code, _ = samples.unwind_cold()
     space = np.repeat(samples.space, np.diff(stacks.callchains.offsets))
     keys = code.keys(space, stacks.callchains.addresses - (~stacks.is_exact).astype(np.uint64))
-    Namer(code).names(np.unique(keys))
+    fresh_namer(code).names(np.unique(keys))
 
 
 def run_quietly(command: list[str]) -> None:

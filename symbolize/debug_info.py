@@ -21,7 +21,7 @@ CPU_SECONDS = 60
 ANSWER_BYTES = 256 << 20
 FRAMES_MOST = 256
 TEXT_CHARACTERS_MOST = 1 << 14
-_SPOILED = (ValueError, TypeError, KeyError, IndexError, RecursionError)
+_SPOILED = (ValueError, TypeError, KeyError, IndexError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -174,11 +174,14 @@ class ImageNamer:
         entry = binary.image.entry if binary.image else 0
         starts, _ = data.function_starts(np.array(nameless, dtype=np.uint64))
         for address, start in zip(nameless, starts.tolist(), strict=True):
+            *inlined, outermost = names[address].frames
             if start and start == entry:
                 # Where a program begins is _start, by every linker's default (ld(1), -e), stripped or not.
-                names[address] = ImageName((NamedFrame("_start", "_start"),))
+                outermost = replace(outermost, function="_start", linkage_name="_start")
+                names[address] = ImageName((*inlined, outermost))
             elif start:
-                names[address] = ImageName((NamedFrame(f"{module}+0x{start:x}", ""),), NO_SYMBOL_BUT_START)
+                outermost = replace(outermost, function=f"{module}+0x{start:x}")
+                names[address] = ImageName((*inlined, outermost), NO_SYMBOL_BUT_START)
 
 
 def _parts(addresses: list[int]) -> list[list[int]]:

@@ -6,6 +6,7 @@ file gets the better of it. The child may end so; what it has written by then is
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import signal
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import IO
 
 PIPE_BYTES = 1 << 20
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ def _run(work: Callable[[IO[bytes]], None], pipe: int, limits: Limits) -> None:
         # A file may also make it wait (a FIFO, a network file system): twice the time, by the clock.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(2 * limits.cpu_seconds)
+        # Nobody else ends it where the parent is killed, or gives up while it waits for another child.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         # Ctrl-C goes to the whole process group; it is the parent's to decide what it means.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         with open(pipe, "wb") as file:

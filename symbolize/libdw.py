@@ -20,6 +20,7 @@ LIBRARY = "libdw.so.1"
 
 _READ = 0
 _CONTINUE = 0
+_UT_SKELETON = 4
 TAG_INLINED_SUBROUTINE = 0x1D
 _TAG_SUBPROGRAM, _TAG_LEXICAL_BLOCK, _TAG_CATCH_BLOCK, _TAG_TRY_BLOCK = 0x2E, 0x0B, 0x25, 0x32
 _UNITS = frozenset({0x11, 0x3C, 0x41, 0x4A})
@@ -152,9 +153,13 @@ class Dwarf:
 
     def with_split(self, unit: Unit) -> Unit:
         """The unit with what its .dwo file has of it; opens that file. The unit as it is where it has none."""
-        split = Die()
-        done = self.library.dwarf_cu_info(unit.entry.unit, None, None, None, byref(split), None, None, None)
-        return Unit(unit.entry, split, unit.offset) if done == 0 and split.address else unit
+        split, kind = Die(), c_uint8()
+        done = self.library.dwarf_cu_info(unit.entry.unit, None, byref(kind), None, byref(split), None, None, None)
+        if done == 0 and split.address:
+            return Unit(unit.entry, split, unit.offset)
+        if done == 0 and kind.value == _UT_SKELETON:
+            self.problems["a .dwo file that it names isn't there"] += 1
+        return unit
 
     def ranges(self, entry: Die) -> list[tuple[int, int]]:
         """The addresses as linked that an entry has code at: (start, end) each."""

@@ -14,7 +14,7 @@ MEMORY_MOST = 256 << 20
 def mini_symbols(image: ElfImage | None) -> ElfImage | None:
     """The image in an image; None where there is none, or a damaged one: the symbols of the outer one remain."""
     section = image.sections.get(".gnu_debugdata") if image is not None else None
-    if image is None or section is None:
+    if image is None or section is None or section.size > SIZE_MOST:
         return None
     import lzma
 

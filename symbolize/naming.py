@@ -16,7 +16,7 @@ from symbolize.demangle import demangle
 from symbolize.image_names import UNKNOWN, ImageNamer, module_offset
 from symbolize.jit import GeneratedNames
 from symbolize.kernel import KERNEL, KernelSymbols, name_of, passing_symbols, read_kallsyms, readable_name
-from symbolize.kernel_store import KernelStore, default_folder
+from symbolize.kernel_store import KernelStore
 from symbolize.name_store import ImageName, NamedFrame
 from symbolize.unwind import UNMAPPED
 
@@ -43,12 +43,21 @@ class Name:
 class Namer:
     """Resolves code keys. Tables are read when the first key needs them."""
 
-    def __init__(self, code_map: CodeMap, images: ImageNamer, events: Iterable[Event] = ()) -> None:
-        """`images` names what lies in ELF files; `events` tell of kernel code that came and went."""
+    def __init__(
+        self,
+        code_map: CodeMap,
+        images: ImageNamer,
+        events: Iterable[Event] = (),
+        kernel_store: KernelStore | None = None,
+    ) -> None:
+        """`images` names what lies in ELF files; `events` tell of kernel code that came and went.
+
+        Without `kernel_store` the kernel is asked for all its symbols.
+        """
         self._code_map = code_map
         self._images = images
         self._passing = passing_symbols(events)
-        self._kernel_store = KernelStore(default_folder())
+        self._kernel_store = kernel_store
         self._kernel_text: KernelSymbols | None = None
         self._kernel: KernelSymbols | None = None
         self.generated = GeneratedNames(np.empty(0, np.uint64))
@@ -113,11 +122,12 @@ class Namer:
     def _kernel_symbols(self, address: int) -> KernelSymbols:
         """The symbols that know an address: those kept from an earlier recording, or all that the kernel tells."""
         if self._kernel is None:
-            self._kernel_text = self._kernel_text or self._kernel_store.load()
+            if self._kernel_text is None and self._kernel_store is not None:
+                self._kernel_text = self._kernel_store.load()
             if self._kernel_text is not None and self._kernel_text.covers(address):
                 return self._kernel_text
             self._kernel = read_kallsyms()
-            if self._kernel_text is None:
+            if self._kernel_text is None and self._kernel_store is not None:
                 self._kernel_store.save(self._kernel)
         return self._kernel
 

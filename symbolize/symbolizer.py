@@ -31,6 +31,8 @@ from symbolize.debug_files import DebugFiles
 from symbolize.debuginfod import Debuginfod
 from symbolize.image_names import ImageNamer
 from symbolize.jit import find_jitdumps, name_generated
+from symbolize.kernel_store import KernelStore
+from symbolize.kernel_store import default_folder as kernel_store_folder
 from symbolize.name_store import NamedFrame, NameStore
 from symbolize.name_store import default_folder as name_store_folder
 from symbolize.naming import MARKER_KEY, Name, Namer
@@ -66,7 +68,7 @@ def symbolize(
     code_map = CodeMap(spaces.spaces, held_files or {})
     name_store = NameStore(name_store_folder())
     images = ImageNamer(code_map, DebugFiles(debug_folders, debuginfod), name_store)
-    namer = Namer(code_map, images, recording.events)
+    namer = Namer(code_map, images, recording.events, KernelStore(kernel_store_folder()))
     store = RuleStore(default_folder())
     rules = RuleCache(code_map.unwind_data, lambda image: store.load(code_map.rules_key(image)))
     user = complete_stacks(samples, spaces.of_sample, code_map, rules, namer)
