@@ -48,9 +48,9 @@ class DebugInfoReader:
         """Waits for the end, and for nothing else: call it once."""
         content, is_whole = self._child.answer()
         answer = _Answer()
-        for row in content.split(b"\n")[:-1]:
+        for row in _rows(content):
             try:
-                answer.take(json.loads(row))
+                answer.take(row)
             except _SPOILED:
                 is_whole = False  # the child's memory was spoiled before it ended
         problem = answer.problem
@@ -85,6 +85,22 @@ def _read(file: IO[bytes], debug_info: DebugInfo, addresses: Sequence[int], know
 
 def _write(file: IO[bytes], row: dict[str, Any]) -> None:
     file.write(json.dumps(row).encode() + b"\n")
+
+
+def _rows(content: bytes) -> list[Any]:
+    """The rows of an answer; one that is spoiled is None."""
+    lines = content.split(b"\n")[:-1]
+    try:
+        return json.loads(b"[%b]" % b",".join(lines))  # at once: there are thousands
+    except (ValueError, RecursionError):
+        return [_row(line) for line in lines]
+
+
+def _row(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 class _Answer:

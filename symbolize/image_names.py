@@ -27,13 +27,17 @@ ADDRESSES_WORTH_A_READER = 250
 
 @dataclass(slots=True)
 class _Task:
-    """What is asked of one image. `missing` are the sorted addresses that the store doesn't have."""
+    """What is asked of one image. `missing` are the sorted addresses that the store doesn't have.
+
+    `frames` and `extents` are what the readers have found.
+    """
 
     key: str
     stored: StoredNames
-    missing: list[int]
+    missing: list[int] = field(default_factory=list[int])
     debug_path: str = ""
     readers: list[DebugInfoReader] = field(default_factory=list[DebugInfoReader])
+    frames: dict[int, tuple[SourceFrame, ...]] = field(default_factory=dict[int, tuple[SourceFrame, ...]])
     extents: dict[int, list[Extent]] = field(default_factory=dict[int, list[Extent]])
 
 
@@ -54,35 +58,25 @@ class ImageNamer:
         """The function's symbol at an address as linked of the image with this index."""
         return next((symbol for table in self._tables_of(index) if (symbol := table.find(address))), None)
 
+    def foresee(self, index: int, addresses: Sequence[int]) -> None:
+        """Starts to read some of the addresses that will be asked for, while their callers aren't known yet."""
+        task = self._task(index)
+        expected = sorted(set(addresses) - task.stored.names.keys())
+        if len(expected) >= ADDRESSES_WORTH_A_READER:
+            self._start(index, expected)
+
     def begin(self, index: int, addresses: Sequence[int]) -> None:
         """Starts to read what names addresses as linked of an image."""
-        image = self._code_map.images[index]
-        stored = self._store.load(self._key(index))
-        task = _Task(self._key(index), stored, sorted(set(addresses) - stored.names.keys()))
-        self._tasks[index] = task
-        if not task.missing:
-            return
-        debug_info = self._debug_files.debug_info_of(image.binary, image.pid)
-        if debug_info is None:
-            return
-        task.debug_path = debug_info.path
-        try:
-            for part in _parts(task.missing):
-                task.readers.append(DebugInfoReader(debug_info, part, stored.extents))
-        except OSError as error:
-            self._problems[debug_info.path] = f"no process could be started to read them ({error.strerror})"
+        task = self._task(index)
+        self._collect(task)
+        task.missing = sorted(set(addresses) - task.stored.names.keys())
+        self._start(index, [address for address in task.missing if address not in task.frames])
 
     def finish(self, index: int) -> dict[int, ImageName]:
         """The names that the store didn't have. Those of mangled symbols have no readable form yet."""
         task = self._tasks[index]
-        frames: dict[int, tuple[SourceFrame, ...]] = {}
-        for reader in task.readers:
-            lines = reader.result()
-            frames.update(lines.frames)
-            task.extents.update(lines.extents)
-            if lines.problem:
-                self._problems[task.debug_path] = lines.problem
-        found = {address: self._name(index, address, frames.get(address)) for address in task.missing}
+        self._collect(task)
+        found = {address: self._name(index, address, task.frames.get(address)) for address in task.missing}
         self._name_by_start(index, found)
         return found
 
@@ -102,6 +96,34 @@ class ImageNamer:
         yield from self._debug_files.notes()
         for path, problem in self._problems.items():
             yield f"Source lines of {path} are missing, at least in part: {problem}."
+
+    def _task(self, index: int) -> _Task:
+        if index not in self._tasks:
+            key = self._key(index)
+            self._tasks[index] = _Task(key, self._store.load(key))
+        return self._tasks[index]
+
+    def _start(self, index: int, addresses: list[int]) -> None:
+        task, image = self._tasks[index], self._code_map.images[index]
+        debug_info = self._debug_files.debug_info_of(image.binary, image.pid) if addresses else None
+        if debug_info is None:
+            return
+        task.debug_path = debug_info.path
+        try:
+            for part in _parts(addresses):
+                task.readers.append(DebugInfoReader(debug_info, part, {**task.stored.extents, **task.extents}))
+        except OSError as error:
+            self._problems[debug_info.path] = f"no process could be started to read them ({error.strerror})"
+
+    def _collect(self, task: _Task) -> None:
+        """Waits for what was started."""
+        for reader in task.readers:
+            lines = reader.result()
+            task.frames.update(lines.frames)
+            task.extents.update(lines.extents)
+            if lines.problem:
+                self._problems[task.debug_path] = lines.problem
+        task.readers.clear()
 
     def _key(self, index: int) -> str:
         """What the names of an image are stored under: what it is, and what there is to name it."""

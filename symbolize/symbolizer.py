@@ -23,7 +23,7 @@ from lockflame.profile import (
     Stacks,
     Thread,
 )
-from lockflame.samples import Callchains, Recording, SampleTable
+from lockflame.samples import X86_64_REGISTERS, Callchains, Recording, SampleTable
 from symbolize import ragged
 from symbolize.address_space import CommTimeline, replay
 from symbolize.code_map import ADDRESS_MASK, CodeMap, Image
@@ -43,6 +43,7 @@ from symbolize.user_stacks import UserStacks, complete_stacks
 
 STACK_BYTES_MOST = 65528
 """The most that a record has room for (perf_event_open(2), sample_stack_user)."""
+IP = X86_64_REGISTERS.index("ip")
 TRUNCATED_WORTH_A_NOTE = 0.01
 
 
@@ -71,6 +72,9 @@ def symbolize(
     namer = Namer(code_map, images, recording.events, KernelStore(kernel_store_folder()))
     store = RuleStore(default_folder())
     rules = RuleCache(code_map.unwind_data, lambda image: store.load(code_map.rules_key(image)))
+    has_code = samples.has_registers
+    # Where each thread was is known before its callers are: the files are read while the stacks are unwound.
+    namer.foresee(code_map.keys(spaces.of_sample[has_code], samples.registers[has_code, IP]))
     user = complete_stacks(samples, spaces.of_sample, code_map, rules, namer)
     for image in rules.learned:
         store.save(code_map.rules_key(image), rules.of_image(image))
@@ -160,9 +164,13 @@ def _code_tables(
 ) -> tuple[tuple[Mapping, ...], tuple[Function, ...], tuple[Location, ...]]:
     mapping_index: dict[tuple[int, str], int] = {}
     function_index: dict[Function, int] = {}
+    line_of: dict[NamedFrame, Line] = {}
     locations: list[Location] = []
     for key, name in zip(keys.tolist(), names, strict=True):
-        lines = tuple(Line(_number(function_index, frame), frame.line) for frame in name.frames)
+        for frame in name.frames:
+            if frame not in line_of:
+                line_of[frame] = Line(_number(function_index, frame), frame.line)
+        lines = tuple([line_of[frame] for frame in name.frames])
         mapping = -1
         if name.image or name.module:
             mapping = mapping_index.setdefault((name.image, name.module), len(mapping_index))
