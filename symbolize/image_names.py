@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -20,6 +21,7 @@ from symbolize.symbols import Symbol, SymbolTable
 NO_SYMBOL = "no symbol at this address"
 NO_SYMBOL_BUT_START = "no symbol for this function"
 UNKNOWN = "[unknown]"
+NAMES_SHOWN = 3
 READERS_MOST = 2
 """Of one file: the machine has other work to do."""
 ADDRESSES_WORTH_A_READER = 250
@@ -94,8 +96,12 @@ class ImageNamer:
     def notes(self) -> Iterator[str]:
         """Sentences on debug files that couldn't be used, or not wholly."""
         yield from self._debug_files.notes()
+        paths_of: defaultdict[str, list[str]] = defaultdict(list)
         for path, problem in self._problems.items():
-            yield f"Source lines of {path} are missing, at least in part: {problem}."
+            paths_of[problem].append(path)
+        for problem, paths in paths_of.items():
+            more = f" and {len(paths) - NAMES_SHOWN:,} more" if len(paths) > NAMES_SHOWN else ""
+            yield f"Source lines of {', '.join(paths[:NAMES_SHOWN])}{more} are missing, at least in part: {problem}."
 
     def _task(self, index: int) -> _Task:
         if index not in self._tasks:

@@ -286,7 +286,7 @@ def load() -> ctypes.CDLL:
         try:
             library = ctypes.CDLL(LIBRARY)
         except OSError as error:
-            raise LibdwError(f"{LIBRARY} is not installed") from error
+            raise LibdwError(f"{LIBRARY} is not installed (Debian's package libdw1)") from error
         for name, (result, arguments) in _SIGNATURES.items():
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
