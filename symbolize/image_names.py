@@ -36,7 +36,7 @@ class _Task:
 
     key: str
     stored: StoredNames
-    missing: list[int] = field(default_factory=list[int])
+    missing: list[int]
     debug_path: str = ""
     readers: list[DebugInfoReader] = field(default_factory=list[DebugInfoReader])
     frames: dict[int, tuple[SourceFrame, ...]] = field(default_factory=dict[int, tuple[SourceFrame, ...]])
@@ -60,19 +60,21 @@ class ImageNamer:
         """The function's symbol at an address as linked of the image with this index."""
         return next((symbol for table in self._tables_of(index) if (symbol := table.find(address))), None)
 
-    def foresee(self, index: int, addresses: Sequence[int]) -> None:
-        """Starts to read some of the addresses that will be asked for, while their callers aren't known yet."""
-        task = self._task(index)
-        expected = sorted(set(addresses) - task.stored.names.keys())
-        if len(expected) >= ADDRESSES_WORTH_A_READER:
-            self._start(index, expected)
-
     def begin(self, index: int, addresses: Sequence[int]) -> None:
         """Starts to read what names addresses as linked of an image."""
-        task = self._task(index)
-        self._collect(task)
-        task.missing = sorted(set(addresses) - task.stored.names.keys())
-        self._start(index, [address for address in task.missing if address not in task.frames])
+        key = self._key(index)
+        stored = self._store.load(key)
+        task = self._tasks[index] = _Task(key, stored, sorted(set(addresses) - stored.names.keys()))
+        image = self._code_map.images[index]
+        debug_info = self._debug_files.debug_info_of(image.binary, image.pid) if task.missing else None
+        if debug_info is None:
+            return
+        task.debug_path = debug_info.path
+        try:
+            for part in _parts(task.missing):
+                task.readers.append(DebugInfoReader(debug_info, part, stored.extents))
+        except OSError as error:
+            self._problems[debug_info.path] = f"no process could be started to read them ({error.strerror})"
 
     def finish(self, index: int) -> dict[int, ImageName]:
         """The names that the store didn't have. Those of mangled symbols have no readable form yet."""
@@ -103,33 +105,14 @@ class ImageNamer:
             more = f" and {len(paths) - NAMES_SHOWN:,} more" if len(paths) > NAMES_SHOWN else ""
             yield f"Source lines of {', '.join(paths[:NAMES_SHOWN])}{more} are missing, at least in part: {problem}."
 
-    def _task(self, index: int) -> _Task:
-        if index not in self._tasks:
-            key = self._key(index)
-            self._tasks[index] = _Task(key, self._store.load(key))
-        return self._tasks[index]
-
-    def _start(self, index: int, addresses: list[int]) -> None:
-        task, image = self._tasks[index], self._code_map.images[index]
-        debug_info = self._debug_files.debug_info_of(image.binary, image.pid) if addresses else None
-        if debug_info is None:
-            return
-        task.debug_path = debug_info.path
-        try:
-            for part in _parts(addresses):
-                task.readers.append(DebugInfoReader(debug_info, part, {**task.stored.extents, **task.extents}))
-        except OSError as error:
-            self._problems[debug_info.path] = f"no process could be started to read them ({error.strerror})"
-
     def _collect(self, task: _Task) -> None:
-        """Waits for what was started."""
+        """Waits for the readers."""
         for reader in task.readers:
             lines = reader.result()
             task.frames.update(lines.frames)
             task.extents.update(lines.extents)
             if lines.problem:
                 self._problems[task.debug_path] = lines.problem
-        task.readers.clear()
 
     def _key(self, index: int) -> str:
         """What the names of an image are stored under: what it is, and what there is to name it."""

@@ -28,6 +28,7 @@ _UNITS = frozenset({0x11, 0x3C, 0x41, 0x4A})
 SCOPES = frozenset({TAG_INLINED_SUBROUTINE, _TAG_SUBPROGRAM, _TAG_LEXICAL_BLOCK, _TAG_CATCH_BLOCK, _TAG_TRY_BLOCK})
 """Tags of the entries within a function that inlined functions may stand in."""
 _AT_CALL_FILE, _AT_CALL_LINE, _AT_DECL_LINE = 0x58, 0x59, 0x3B
+_AT_ABSTRACT_ORIGIN = 0x31
 _AT_LOW_PC, _AT_RANGES = 0x11, 0x55
 _AT_LINKAGE_NAME, _AT_MIPS_LINKAGE_NAME = 0x6E, 0x2007
 _NO_SUCH_ADDRESS = "no matching address range"
@@ -81,6 +82,8 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "dwarf_siblingof": (c_int, (POINTER(Die), POINTER(Die))),
     "dwarf_tag": (c_int, (POINTER(Die),)),
     "dwarf_diename": (c_char_p, (POINTER(Die),)),
+    "dwarf_attr": (c_void_p, (POINTER(Die), c_uint, POINTER(_Attribute))),
+    "dwarf_formref_die": (c_void_p, (POINTER(_Attribute), POINTER(Die))),
     "dwarf_attr_integrate": (c_void_p, (POINTER(Die), c_uint, POINTER(_Attribute))),
     "dwarf_formstring": (c_char_p, (POINTER(_Attribute),)),
     "dwarf_formudata": (c_int, (POINTER(_Attribute), POINTER(c_uint64))),
@@ -132,6 +135,9 @@ class Dwarf:
         self._shapes: dict[int | None, bool] = {}
         self._paths: dict[tuple[int, int], str] = {}
         self._next_range = self.library.dwarf_ranges
+        self._functions: dict[int | None, tuple[str, int]] = {}
+        # The library fills them at each call.
+        self._attribute, self._value = _Attribute(), c_uint64()
         self._base, self._start, self._end = c_uint64(), c_uint64(), c_uint64()
 
     def units(self) -> Iterator[Unit]:
@@ -219,19 +225,29 @@ class Dwarf:
             if sibling_of(here, here) != 0:
                 return
 
-    def linkage_name(self, entry: Die) -> str:
-        """What the linker calls a function, else what its source does; empty where it has no name."""
-        attribute = _Attribute()
+    def function(self, entry: Die, is_inlined: bool) -> tuple[str, int]:
+        """A function's name, and the line that it is declared at (0 where that isn't known).
+
+        The name is what the linker calls it, else what its source does; empty where it has none. An inlined
+        function is mostly one of many instances of it: what all share is read once.
+        """
+        # Not so one that has code of its own, and a name: D0 and D2 are instances of one destructor.
+        shared = entry.address
+        if is_inlined and self.library.dwarf_attr(entry, _AT_ABSTRACT_ORIGIN, self._attribute):
+            origin = Die()
+            if self.library.dwarf_formref_die(self._attribute, origin):
+                shared = origin.address
+        if shared not in self._functions:
+            self._functions[shared] = self._name(entry), self._number(entry, _AT_DECL_LINE)
+        return self._functions[shared]
+
+    def _name(self, entry: Die) -> str:
         for code in (_AT_LINKAGE_NAME, _AT_MIPS_LINKAGE_NAME):
-            if self.library.dwarf_attr_integrate(entry, code, byref(attribute)):
-                name = self.library.dwarf_formstring(byref(attribute))
+            if self.library.dwarf_attr_integrate(entry, code, self._attribute):
+                name = self.library.dwarf_formstring(self._attribute)
                 if name:
                     return _text(name)
         return _text(self.library.dwarf_diename(entry))
-
-    def declared_line(self, entry: Die) -> int:
-        """The line that a function is declared at; 0 where that isn't known."""
-        return self._number(entry, _AT_DECL_LINE)
 
     def call_site(self, unit: Die, inlined: Die) -> SourceLine:
         """From where an inlined function is called."""
@@ -265,10 +281,9 @@ class Dwarf:
         return _text(self.library.dwarf_filesrc(files, number, None, None))
 
     def _number(self, entry: Die, code: int) -> int:
-        attribute, value = _Attribute(), c_uint64()
-        if not self.library.dwarf_attr_integrate(entry, code, byref(attribute)):
+        if not self.library.dwarf_attr_integrate(entry, code, self._attribute):
             return 0
-        return value.value if self.library.dwarf_formudata(byref(attribute), byref(value)) == 0 else 0
+        return self._value.value if self.library.dwarf_formudata(self._attribute, self._value) == 0 else 0
 
     def _message(self) -> str:
         message = self.library.dwarf_errmsg(self.library.dwarf_errno())

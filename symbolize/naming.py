@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from lockflame.events import Event
 from lockflame.profile import TRUNCATED_STACK, FrameKind
-from symbolize import ragged
 from symbolize.code_map import ADDRESS_MASK, KERNEL_BIT, SHIFT, CodeMap, Image
 from symbolize.demangle import demangle
 from symbolize.image_names import UNKNOWN, ImageNamer, module_offset
@@ -71,11 +70,6 @@ class Namer:
         readable = demangle(name.frames[0].linkage_name for name in names if name.kind == FrameKind.JIT)
         return [_readable_name(name, readable) if name.kind == FrameKind.JIT else name for name in names]
 
-    def foresee(self, keys: NDArray[np.uint64]) -> None:
-        """Starts to look up some of the user keys that will be asked for."""
-        for index, addresses in self._by_file(ragged.distinct(keys)).items():
-            self._images.foresee(index, addresses)
-
     def symbols(self, keys: NDArray[np.uint64]) -> list[str]:
         """The linkage names of the functions at user addresses; empty for those without a symbol."""
         names: list[str] = []
@@ -88,7 +82,12 @@ class Namer:
 
     def _names_in_files(self, keys: NDArray[np.uint64]) -> dict[int, Name]:
         """The names of those keys that lie in ELF files."""
-        addresses_of = self._by_file(keys)
+        addresses_of: defaultdict[int, list[int]] = defaultdict(list)
+        is_user = (keys != MARKER_KEY) & (keys & KERNEL_BIT == 0)
+        for key in map(int, keys[is_user]):
+            index = key >> int(SHIFT)
+            if self._code_map.images[index].binary.image is not None:
+                addresses_of[index].append(key & int(ADDRESS_MASK))
         for index, addresses in addresses_of.items():
             self._images.begin(index, addresses)
         found = _readable({index: self._images.finish(index) for index in addresses_of})
@@ -99,16 +98,6 @@ class Namer:
                 name = known[address]
                 names[index << int(SHIFT) | address] = Name(name.frames, FrameKind.USER, index, "", name.reason)
         return names
-
-    def _by_file(self, keys: NDArray[np.uint64]) -> dict[int, list[int]]:
-        """The addresses as linked of those keys that lie in ELF files, by the image's index."""
-        addresses_of: defaultdict[int, list[int]] = defaultdict(list)
-        is_user = (keys != MARKER_KEY) & (keys & KERNEL_BIT == 0)
-        for key in map(int, keys[is_user]):
-            index = key >> int(SHIFT)
-            if self._code_map.images[index].binary.image is not None:
-                addresses_of[index].append(key & int(ADDRESS_MASK))
-        return addresses_of
 
     def _name(self, key: int) -> Name:
         if key == int(MARKER_KEY):

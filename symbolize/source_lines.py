@@ -42,18 +42,15 @@ class _Function:
         self.entry = entry
         self.addresses = addresses
         self.caller = caller
-        self._name: tuple[str, int] | None = None
         self._frames_of_callers: list[SourceFrame] | None = None
 
     def frames(self, dwarf: Dwarf, unit: Unit, place: SourceLine) -> list[SourceFrame]:
         """The frames from a place within it: its own and those of all who called it."""
-        if self._name is None:
-            self._name = dwarf.linkage_name(self.entry), dwarf.declared_line(self.entry)
         if self._frames_of_callers is None:
             self._frames_of_callers = []
             if self.caller is not None:
                 self._frames_of_callers = self.caller.frames(dwarf, unit, dwarf.call_site(unit.split, self.entry))
-        name, declared_line = self._name
+        name, declared_line = dwarf.function(self.entry, self.caller is not None)
         return [SourceFrame(name, place.path, place.line, declared_line), *self._frames_of_callers]
 
 

@@ -23,7 +23,7 @@ from lockflame.profile import (
     Stacks,
     Thread,
 )
-from lockflame.samples import X86_64_REGISTERS, Callchains, Recording, SampleTable
+from lockflame.samples import Callchains, Recording, SampleTable
 from symbolize import ragged
 from symbolize.address_space import CommTimeline, replay
 from symbolize.code_map import ADDRESS_MASK, CodeMap, Image
@@ -43,7 +43,6 @@ from symbolize.user_stacks import UserStacks, complete_stacks
 
 STACK_BYTES_MOST = 65528
 """The most that a record has room for (perf_event_open(2), sample_stack_user)."""
-IP = X86_64_REGISTERS.index("ip")
 TRUNCATED_WORTH_A_NOTE = 0.01
 
 
@@ -72,9 +71,6 @@ def symbolize(
     namer = Namer(code_map, images, recording.events, KernelStore(kernel_store_folder()))
     store = RuleStore(default_folder())
     rules = RuleCache(code_map.unwind_data, lambda image: store.load(code_map.rules_key(image)))
-    has_code = samples.has_registers
-    # Where each thread was is known before its callers are: the files are read while the stacks are unwound.
-    namer.foresee(code_map.keys(spaces.of_sample[has_code], samples.registers[has_code, IP]))
     user = complete_stacks(samples, spaces.of_sample, code_map, rules, namer)
     for image in rules.learned:
         store.save(code_map.rules_key(image), rules.of_image(image))

@@ -240,7 +240,7 @@ def test_the_library_may_be_missing(c_program: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(libdw, "LIBRARY", "libdw.so.missing")
     monkeypatch.setattr(libdw, "_loaded", None)
     lines = read(c_program, addresses_of(c_program))
-    assert (lines.frames, lines.problem) == ({}, "libdw.so.missing is not installed")
+    assert (lines.frames, lines.problem) == ({}, "libdw.so.missing is not installed (Debian's package libdw1)")
 
 
 def test_known_extents_give_equal_answers(c_program: Path) -> None:
