@@ -14,13 +14,13 @@ BENCH_ARGS ?=
 
 DEBIAN_VENV := python3-venv
 DEBIAN_DEMO := $(DEBIAN_VENV) g++ libdw1
-DEBIAN_TEST := $(DEBIAN_DEMO) binutils dwz gcc golang-go linux-perf libc6-dbg \
+DEBIAN_TEST := $(DEBIAN_DEMO) binutils bpftrace dwz gcc golang-go linux-perf libc6-dbg chromium fonts-dejavu-core \
 	mariadb-server sysbench redis-server redis-tools postgresql postgresql-contrib
 
 help:
 	@echo "make demo         profile a small contended program for 5 s and show the result"
 	@echo "make test         all tests"
-	@echo "make lint         ruff, pyright, import-linter"
+	@echo "make lint         ruff, pyright, import-linter; biome for JavaScript and CSS"
 	@echo "make bench        side by side with perf; bench-quick for a short look"
 	@echo "make setup        only the set-up of all of these"
 	@echo "make proto        lockflame/profile_pb2.py from lockflame/profile.proto"
@@ -39,6 +39,7 @@ lint: debian-venv $(VENV)/.dev
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/pyright
 	@$(VENV)/bin/lint-imports
+	@$(PYTHON) scripts/lint_scripts.py
 
 bench: setup
 	@$(PYTHON) -m benchmarks $(BENCH_ARGS)

@@ -17,6 +17,7 @@ from benchmarks import (  # noqa: F401  (fill the list)
     completeness,
     lines,
     naming,
+    picture,
     recording,
     stack_sizes,
     unwinding,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -26,8 +27,8 @@ from tests.support.needs import CannotTest, find_program
 from tests.support.process import Target, kill_group, running
 
 FREQUENCY_HZ = 199
-RECORD_SECONDS = 7
 SAMPLES = 2_000
+SECONDS_MOST = 60.0
 DEBUG_MB = 50
 PERF_SECONDS_MOST = 300
 QUICK_PERF_SECONDS_MOST = 90
@@ -76,7 +77,7 @@ def lines(settings: Settings) -> Report:
         rounds = [measure_ours(program, folder) for _ in range(min(2, settings.rounds))]
     title = (
         f"A C++ program with {debug_bytes(program) / 1e6:.0f} MB of debug info, {FREQUENCY_HZ} Hz, "
-        f"{RECORD_SECONDS} s, files in the page cache: medians of {settings.rounds}"
+        f"about {SAMPLES:,} samples, files in the page cache: medians of {settings.rounds}"
     )
     return Report(
         title,
@@ -115,7 +116,7 @@ def measure_perf(program: Path, folder: Path, seconds_most: float) -> tuple[Peer
     """`perf script` on a recording of its own: with inlined frames, and with source lines too."""
     data = folder / "perf.data"
     with running([program]) as target:
-        perf_record(target.pid, RECORD_SECONDS, data, "dwarf,16384", FREQUENCY_HZ)
+        perf_record(target.pid, seconds_for_samples(target.pid), data, "dwarf,16384", FREQUENCY_HZ)
     samples = len(perf_stacks(data))
     return (
         _time_perf(data, "time,ip,sym", samples, seconds_most),
@@ -126,12 +127,27 @@ def measure_perf(program: Path, folder: Path, seconds_most: float) -> tuple[Peer
 def measure_same_samples(program: Path, rounds: int) -> NamingTimes:
     """One recording of ours, named with an empty cache and again."""
     with running([program]) as target:
-        raw = record_raw(target.pid, RECORD_SECONDS, FREQUENCY_HZ)
+        raw = record_raw(target.pid, seconds_for_samples(target.pid), FREQUENCY_HZ)
         _hold_still(target)
         try:
             return naming_times(raw, target.pid, rounds)
         finally:
             raw.close()
+
+
+def seconds_for_samples(pid: int) -> int:
+    """How long a recording has to be for `SAMPLES` samples, by the CPU time that the program gets at present."""
+    before = _cpu_seconds(pid)
+    time.sleep(1)
+    busy_cpus = max(0.05, _cpu_seconds(pid) - before)
+    # A tenth more, since it may get less from now on.
+    return math.ceil(min(SECONDS_MOST, 1.1 * SAMPLES / (FREQUENCY_HZ * busy_cpus)))
+
+
+def _cpu_seconds(pid: int) -> float:
+    """User and system time of a process: fields 14 and 15 of proc_pid_stat(5), two behind the name."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure_ours(program: Path, folder: Path) -> Round:
@@ -145,8 +161,9 @@ def measure_ours(program: Path, folder: Path) -> Round:
 def record_ours(program: Path, folder: Path) -> tuple[Usage, Profile]:
     """`lockflame record` of the program, which holds still as soon as the recording is over."""
     with running([program]) as target:
-        tool = lockflame_tool(target.pid, RECORD_SECONDS, folder, "-F", str(FREQUENCY_HZ))
-        usage = measure(tool, RECORD_SECONDS, on_recorded=lambda: _hold_still(target))
+        seconds = seconds_for_samples(target.pid)
+        tool = lockflame_tool(target.pid, seconds, folder, "-F", str(FREQUENCY_HZ))
+        usage = measure(tool, seconds, on_recorded=lambda: _hold_still(target))
     return usage, read(str(folder / "ours.pb.gz"))
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from flame.layout import Layout
 from flame.text import amount, counted, isolated, percent
 from flame.tree import Tree
-from lockflame.profile import CPU, SAMPLES, Profile, RecordingInfo
+from lockflame.profile import CPU, SAMPLES, Profile, RecordingInfo, SampleType
 
 _FEW_SAMPLES = 100
 
@@ -25,13 +25,18 @@ class Fact:
 def heading(profile: Profile, tree: Tree) -> str:
     """The title of a picture that wasn't given one, e.g. `CPU time of mariadbd (PID 4711)`."""
     recording = profile.recording
-    measure = "CPU time" if tree.sample_type == CPU else isolated(tree.sample_type.name)
+    measure = measure_name(tree.sample_type)
     words = recording.command.split()
     program = isolated(os.path.basename(words[0])) if words else ""
     pid = f"PID {recording.pid}" if recording.pid else ""
     if program and pid:
         return f"{measure} of {program} ({pid})"
     return f"{measure} of {program or pid}" if program or pid else measure
+
+
+def measure_name(sample_type: SampleType) -> str:
+    """What a sample type measures, in a reader's words."""
+    return "CPU time" if sample_type == CPU else isolated(sample_type.name)
 
 
 def measured(recording: RecordingInfo) -> list[Fact]:

@@ -76,6 +76,13 @@ def frame_stacks(profile: Profile) -> FrameStacks:
     return FrameStacks(table, ends[profile.stacks.offsets], line_frames[rows], rows)
 
 
+def inverted(stacks: FrameStacks) -> FrameStacks:
+    """The same stacks root first: merged, they make a tree of callers that begins with the leaves."""
+    lengths = np.diff(stacks.offsets)
+    mirrored = np.repeat(stacks.offsets[:-1] + stacks.offsets[1:] - 1, lengths) - np.arange(len(stacks.frames))
+    return FrameStacks(stacks.table, stacks.offsets, stacks.frames[mirrored], stacks.rows[mirrored])
+
+
 def _frames_of_locations(profile: Profile) -> tuple[FrameTable, NDArray[np.int64], NDArray[np.int32]]:
     """The table of frames; for each location how many it has; the frames of all locations in a row."""
     names = sorted({function.name for function in profile.functions})

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 from flame.captions import Fact
-from flame.palette import PALETTES
-from flame.text import isolated, shortened, showable
+from flame.contention import Contention
+from flame.names import short_name
+from flame.palette import CONTENDED, PALETTES, Rgb
+from flame.text import isolated, percent, shortened, showable
 
 WIDTH = 1200
 """The picture's width in pixels of its own; a browser scales it to the window."""
@@ -23,6 +26,18 @@ _TITLE_CHARACTERS = 110
 _NOTE_LINES = 6
 _CHARACTER_WIDTH = 6.7
 _SWATCH = 11
+_SITE_CHARACTERS = 110
+_PATH_WIDTH = 900
+# Shares become whole parts of this many, to be shown as all other shares are.
+_SHARES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """What the legend explains: palettes (indexes of `PALETTES`), and the mark of inlined frames."""
+
+    palettes: Sequence[int]
+    has_inlined: bool
 
 
 def header(
@@ -31,13 +46,12 @@ def header(
     command: str,
     measured: Sequence[Fact],
     warnings: Sequence[Fact],
-    palettes: Sequence[int],
-    has_inlined: bool,
+    contention: Contention | None,
+    legend: Legend,
 ) -> tuple[list[str], int]:
     """The elements above the frames, and where the frames begin, in pixels from the top.
 
-    `command` may hold anything; the other texts are showable. `palettes` are indexes of `PALETTES`.
-    `has_inlined` explains the mark of inlined frames.
+    `command` may hold anything; the other texts are showable.
     """
     elements = [_text(shortened(title, _TITLE_CHARACTERS), 30, "heading")]
     y = 34
@@ -48,12 +62,16 @@ def header(
     for line in _lines(measured):
         y += _LINE
         elements.append(_text_of(line, y, "facts"))
-    if palettes:
-        y += _LINE
-        elements.append(_legend(palettes, has_inlined, y))
     if warnings:
         box, y = _warning(warnings, y + 12)
         elements += box
+    if contention is not None:
+        y += _LINE + 6
+        elements += _contention(contention, y)
+        y += _LINE * len(contention.paths)
+    if legend.palettes:
+        y += _LINE + 4
+        elements.append(_legend(legend, contention is not None and contention.is_notable, y))
     return elements, y + 12
 
 
@@ -83,18 +101,45 @@ def _warning(facts: Sequence[Fact], top: int) -> tuple[list[str], int]:
     return ['<g class="warning">', f"<rect {frame}/>", *texts, "</g>"], bottom
 
 
-def _legend(palettes: Sequence[int], has_inlined: bool, y: int) -> str:
+def _contention(contention: Contention, y: int) -> list[str]:
+    """How much contention there is, and a line for each of the worst paths. `y` is the first line's base line."""
+    share = percent(round(contention.share * _SHARES), _SHARES)
+    if not contention.is_notable:
+        return [_text(f"No lock contention seen: {share} of CPU time in contended locks.", y, "calm")]
+    elements = [_text(f"Lock contention: {share} of CPU time. The worst lock paths:", y, "contention")]
+    for index, (path, reach) in enumerate(zip(contention.paths, contention.reach, strict=True)):
+        y += _LINE
+        swatch = f'x="{MARGIN}" y="{y - 10}" width="{_SWATCH}" height="{_SWATCH}" rx="2"'
+        name = isolated(shortened(short_name(path.site), _SITE_CHARACTERS))
+        text = f"{index + 1}  {name} → {path.kind}"
+        share = f"{percent(round(path.share * _SHARES), _SHARES)} of CPU time (±{100 * reach:.1f})"
+        elements.append(
+            f'<g class="path"><title>{escape(showable(path.site))}</title>'
+            f'<rect class="hit" x="{MARGIN}" y="{y - 13}" width="{_PATH_WIDTH}" height="{_LINE}"/>'
+            f'<rect class="swatch contended" {swatch} fill="{_css(CONTENDED[-1])}"/>'
+            f'<text x="{MARGIN + _SWATCH + 6}" y="{y}">{escape(text)}'
+            f'<tspan class="share" dx="14">{share}</tspan></text></g>'
+        )
+    return elements
+
+
+def _legend(legend: Legend, has_contention: bool, y: int) -> str:
     """Swatches with their names from left to right, then how to read a width. `y` is the text's base line."""
+    entries = [("swatch", _middle_shade(index), PALETTES[index].label) for index in legend.palettes]
+    if legend.has_inlined:
+        entries.append(("swatch inlined", _middle_shade(legend.palettes[0]), "inlined"))
+    if has_contention:
+        entries += [("swatch contended", _css(shade), "") for shade in CONTENDED[:-1]]
+        entries.append(("swatch contended", _css(CONTENDED[-1]), "in contended locks: 5 % to all of the frame"))
     parts = ['<g class="legend">']
     x = float(MARGIN)
-    entries = [("swatch", _middle_shade(index), PALETTES[index].label) for index in palettes]
-    if has_inlined:
-        entries.append(("swatch inlined", _middle_shade(palettes[0]), "inlined"))
     for style, fill, label in entries:
         swatch = f'x="{x:g}" y="{y - 10}" width="{_SWATCH}" height="{_SWATCH}" rx="2"'
         parts.append(f'<rect class="{style}" {swatch} fill="{fill}"/>')
-        parts.append(f'<text x="{x + _SWATCH + 5:g}" y="{y}">{escape(label)}</text>')
-        x += _SWATCH + 5 + _CHARACTER_WIDTH * len(label) + 18
+        x += _SWATCH + 3
+        if label:
+            parts.append(f'<text x="{x + 2:g}" y="{y}">{escape(label)}</text>')
+            x += _CHARACTER_WIDTH * len(label) + 18
     hint = "A frame is as wide as its share; callers are below what they call."
     parts.append(f'<text x="{x:g}" y="{y}">{hint}</text></g>')
     return "".join(parts)
@@ -102,7 +147,11 @@ def _legend(palettes: Sequence[int], has_inlined: bool, y: int) -> str:
 
 def _middle_shade(palette: int) -> str:
     shades = PALETTES[palette].shades
-    return "rgb({}, {}, {})".format(*shades[len(shades) // 2])
+    return _css(shades[len(shades) // 2])
+
+
+def _css(shade: Rgb) -> str:
+    return "rgb({}, {}, {})".format(*shade)
 
 
 def _text(text: str, y: int, style: str, *, tooltip: str = "") -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lockflame.profile import FrameKind
 
 Rgb = tuple[int, int, int]
@@ -31,7 +34,23 @@ def _between(light: Rgb, dark: Rgb) -> tuple[Rgb, ...]:
 ROOT_PALETTE = len(FrameKind)
 """The index in `PALETTES` of the root's palette; the others are at the value of their `FrameKind`."""
 
-# Red and strong orange stay free: they are for what the reader has to look at first.
+# Vermilion is for what the reader has to look at first: frames that time in contended locks goes through.
+# It keeps apart from the others, and its shades from each other, for all the common kinds of colour blindness.
+CONTENDED: tuple[Rgb, ...] = ((255, 205, 186), (252, 176, 146), (247, 145, 106), (238, 112, 68), (224, 80, 34))
+"""The shades of `contended_levels` 1 to 5. Black text is readable on each."""
+
+CONTENDED_LEAST = 0.05
+"""A frame with a smaller part of its weight in contended locks isn't marked."""
+
+
+def contended_levels(contended: NDArray[np.int64], total: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How strong frames stand out by the contended part of their weight: 0 not at all, 5 from four fifths on."""
+    share = contended / np.maximum(total, 1)
+    return np.where(
+        share < CONTENDED_LEAST, 0, np.minimum(len(CONTENDED), (share * len(CONTENDED)).astype(np.int64) + 1)
+    )
+
+
 PALETTES: tuple[Palette, ...] = (
     Palette("user", _between((255, 236, 184), (240, 196, 108))),
     Palette("kernel", _between((190, 218, 246), (126, 176, 226))),

@@ -10,25 +10,28 @@ from lockflame.profile import FrameKind, Profile
 _KIND_WORDS = {FrameKind.USER: "user", FrameKind.KERNEL: "kernel", FrameKind.JIT: "JIT", FrameKind.MARKER: "marker"}
 
 
-def tooltip(profile: Profile, tree: Tree, places: Places, index: int, node: int) -> str:
+def tooltip(profile: Profile, tree: Tree, places: Places, index: int, node: int, contended: int) -> str:
     """Lines of text, showable but not escaped: the whole name first. The node is at `index` in `places`.
+    `contended` is the part of its weight that went into contended locks.
 
     The name has a line of its own, so that it can't reorder what was measured.
     """
     if node == ROOT:
-        return "\n".join(("all", _measured(tree, node)))
+        return "\n".join(("all", _measured(tree, node, contended)))
     frame = int(tree.frame[node])
     name = tree.frames.names[frame]
     heading = f"{isolated(name)} (inlined)" if tree.frames.inlined[frame] else showable(name)
     modules, source = place_texts(profile, places, index)
-    facts = [_measured(tree, node), _KIND_WORDS[FrameKind(tree.kind[node])]]
+    facts = [_measured(tree, node, contended), _KIND_WORDS[FrameKind(tree.kind[node])]]
     if modules:
         facts.append(f"in {isolated(modules)}")
     return "\n".join((heading, ", ".join(facts), *source))
 
 
-def _measured(tree: Tree, node: int) -> str:
+def _measured(tree: Tree, node: int, contended: int) -> str:
     unit = tree.sample_type.unit
     total, own = int(tree.total_weight[node]), int(tree.self_weight[node])
     text = f"{amount(total, unit)} ({percent(total, tree.total)})"
-    return f"{text}, self {amount(own, unit)} ({percent(own, tree.total)})" if own and own != total else text
+    if own and own != total:
+        text += f", self {amount(own, unit)} ({percent(own, tree.total)})"
+    return f"{text}, contended {percent(contended, total)} of it" if contended else text

@@ -73,9 +73,15 @@ def build_tree(profile: Profile, sample_type: SampleType | None = None) -> Tree:
     Stacks without weight have no nodes. The tree of a profile without samples is the root alone.
     """
     chosen = choose_sample_type(profile, sample_type)
-    stacks = frame_stacks(profile)
-    weights = stack_weights(profile, chosen)
-    levels = list(_levels(stacks, weights))
+    return merge(frame_stacks(profile), stack_weights(profile, chosen), chosen)
+
+
+def merge(stacks: FrameStacks, weights: NDArray[np.int64], sample_type: SampleType, least: float = 0) -> Tree:
+    """Merge stacks from their last frame on. `weights` is int64[len(stacks)], in the unit of `sample_type`.
+
+    A node that weighs less than `least` has no children: its stacks are cut there, and `end_node` is where.
+    """
+    levels = list(_levels(stacks, weights, least))
     frame = np.concatenate([level.frame for level in levels]).astype(np.int32)
     kind = np.full(len(frame), FrameKind.MARKER, np.uint8)
     kind[1:] = stacks.table.kinds[frame[1:]]
@@ -87,7 +93,7 @@ def build_tree(profile: Profile, sample_type: SampleType | None = None) -> Tree:
         stacks=stacks,
         stack_weight=weights,
         end_node=end_node,
-        sample_type=chosen,
+        sample_type=sample_type,
         parent=np.concatenate([level.parent for level in levels]).astype(np.int32),
         frame=frame,
         kind=kind,
@@ -97,7 +103,21 @@ def build_tree(profile: Profile, sample_type: SampleType | None = None) -> Tree:
     )
 
 
-def _levels(stacks: FrameStacks, weights: NDArray[np.int64]) -> Iterator[_Level]:
+def node_weights(tree: Tree, weights: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What of other weights of the stacks, int64[len(stacks)], goes through each node: int64[len(tree)].
+
+    Stacks that have no node are left out.
+    """
+    result = np.zeros(len(tree), np.int64)
+    merged = tree.end_node >= 0
+    np.add.at(result, tree.end_node[merged], weights[merged])
+    starts: list[int] = tree.level_starts().tolist()
+    for first, end in zip(starts[-2:0:-1], starts[:1:-1], strict=True):
+        np.add.at(result, tree.parent[first:end], result[first:end])
+    return result
+
+
+def _levels(stacks: FrameStacks, weights: NDArray[np.int64], least: float) -> Iterator[_Level]:
     """One level of the tree after the other; each looks at the stacks that reach it, all at once."""
     alive = np.flatnonzero(weights)
     weight = weights[alive]
@@ -111,6 +131,7 @@ def _levels(stacks: FrameStacks, weights: NDArray[np.int64]) -> Iterator[_Level]
         total, ended = np.zeros((2, len(parent)), np.int64)
         np.add.at(total, row, weight)
         np.add.at(ended, row[~reaches], weight[~reaches])
+        reaches &= total[row] >= least
         yield _Level(parent, frame, total, ended, alive[~reaches], first_row + row[~reaches])
         alive, row, weight, starts, ends = (
             alive[reaches],

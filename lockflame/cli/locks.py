@@ -30,6 +30,8 @@ WIDE = 130
 """Columns of a terminal from which on all headings are shown."""
 OTHER_COLUMNS_WIDTH = 100
 """More than the columns before the site can take up."""
+SECONDS = (10**9, "s")
+MILLISECONDS = (10**6, "ms")
 
 
 @click.command("locks")
@@ -44,6 +46,7 @@ def locks_command(profile: str, top: int, sort: str, as_json: bool, lock_rules: 
     """Show where the program of a PROFILE file (.pb.gz) calls its locks, and the CPU time that goes there.
 
     Contended is time on a lock's slow path: somebody else held the lock. Locking is the rest of what locks take.
+    A thread that sleeps while it waits uses no CPU: its wait isn't in here.
 
     \b
     Example:
@@ -109,22 +112,33 @@ def _print_table(sites: list[LockSite]) -> None:
             table.add_column(heading, overflow="fold")
         else:
             table.add_column(heading, justify="left" if heading == "kind" else "right", no_wrap=True)
+    units = _units(sites)
     for site in sites:
-        cells = _cells(site)
+        cells = _cells(site, *units)
         table.add_row(
             *(Text(cells[heading]) for heading in headings), style="bold red" if site.contended_cpu_ns else ""
         )
     console.print(table)
 
 
-def _cells(site: LockSite) -> dict[str, str]:
+def _units(sites: list[LockSite]) -> tuple[tuple[int, str], tuple[int, str]]:
+    """The unit of each column of times, in nanoseconds and by its name: rows are there to be compared."""
+    largest = (max(site.contended_cpu_ns for site in sites), max(site.locking_cpu_ns for site in sites))
+    contended, locking = (SECONDS if time_ns >= SECONDS[0] else MILLISECONDS for time_ns in largest)
+    return contended, locking
+
+
+def _time(time_ns: int, unit: tuple[int, str]) -> str:
+    return f"{time_ns / unit[0]:,.2f} {unit[1]}" if time_ns else "-"
+
+
+def _cells(site: LockSite, contended_unit: tuple[int, str], locking_unit: tuple[int, str]) -> dict[str, str]:
     """The texts of a row by their headings."""
     from flame.locks.table import place_of
-    from flame.text import amount
 
     return {
-        "contended": amount(site.contended_cpu_ns, "nanoseconds") if site.contended_cpu_ns else "-",
-        "locking": amount(site.locking_cpu_ns, "nanoseconds") if site.locking_cpu_ns else "-",
+        "contended": _time(site.contended_cpu_ns, contended_unit),
+        "locking": _time(site.locking_cpu_ns, locking_unit),
         "samples": f"{site.samples:,}",
         "share": f"{site.share:.1%}",
         "95 %": f"{site.share_low:.1%}-{site.share_high:.1%}",

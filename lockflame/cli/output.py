@@ -14,6 +14,7 @@ import click
 from lockflame.errors import LockflameError, reason_of
 
 if TYPE_CHECKING:  # the real one brings numpy along, which `record` can do without until it has recorded
+    from flame.locks.rules import LockRules
     from lockflame.profile import Profile
 
 SUFFIXES = (".pb.gz", ".svg", ".folded")
@@ -54,9 +55,19 @@ def check_writable(path: str) -> None:
         raise _cannot_write(path, error) from error
 
 
-def write_profile(profile: Profile, output: Output, title: str | None = None, *, full_names: bool = False) -> None:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How pictures are drawn; other files have whole names and all stacks. Without `rules` our own are used."""
+
+    title: str | None = None
+    full_names: bool = False
+    inverted: bool = False
+    rules: LockRules | None = None
+
+
+def write_profile(profile: Profile, output: Output, look: Look | None = None) -> None:
     """Writes a profile in the output's format. Raises `LockflameError`."""
-    write_file(output.path, render(profile, output.suffix, title, full_names=full_names))
+    write_file(output.path, render(profile, output.suffix, look or Look()))
 
 
 def write_profiles(profile: Profile, outputs: Iterable[Output], *, full_names: bool = False) -> None:
@@ -64,15 +75,15 @@ def write_profiles(profile: Profile, outputs: Iterable[Output], *, full_names: b
     errors: list[LockflameError] = []
     for output in outputs:
         try:
-            write_profile(profile, output, full_names=full_names)
+            write_profile(profile, output, Look(full_names=full_names))
         except LockflameError as error:
             errors.append(error)
     if errors:
         raise errors[0]
 
 
-def render(profile: Profile, suffix: str, title: str | None = None, *, full_names: bool = False) -> bytes:
-    """The content of a file with this suffix. `full_names` are for pictures: other files always have them."""
+def render(profile: Profile, suffix: str, look: Look) -> bytes:
+    """The content of a file with this suffix."""
     if suffix == ".pb.gz":
         from lockflame.pprof import encode
 
@@ -80,7 +91,13 @@ def render(profile: Profile, suffix: str, title: str | None = None, *, full_name
     if suffix == ".svg":
         from flame.svg import render_svg
 
-        return render_svg(profile, title=title, full_names=full_names).encode("utf-8")
+        return render_svg(
+            profile,
+            rules=look.rules,
+            title=look.title,
+            full_names=look.full_names,
+            inverted=look.inverted,
+        ).encode("utf-8")
     from flame.folded import folded_lines
 
     return "".join(f"{line}\n" for line in folded_lines(profile)).encode("utf-8", "backslashreplace")

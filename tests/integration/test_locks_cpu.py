@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -20,22 +21,50 @@ HOT = {"THD::set_query(char const*, unsigned long)", "THD::reset_query()"}
 
 
 @pytest.fixture(scope="module")
-def contended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def contended_recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A profile, and what `record` said."""
     output = tmp_path_factory.mktemp("contended") / "p.pb.gz"
     with running([build_target("thd_contention.cpp"), "--threads", "4"]) as target:
-        record(output, "-p", target.pid, "-d", 3, "-F", 499)
-    return output
+        result = record(output, "-p", target.pid, "-d", 3, "-F", 499)
+    return output, result.stderr
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def contended(contended_recording: tuple[Path, str]) -> Path:
+    return contended_recording[0]
+
+
+@pytest.fixture(scope="module")
+def calm_recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A profile, and what `record` said."""
     output = tmp_path_factory.mktemp("calm") / "p.pb.gz"
-    record(output, "-F", 499, "--", build_target("split_70_30.c"), "--seconds", 2)
-    return output
+    result = record(output, "-F", 499, "--", build_target("split_70_30.c"), "--seconds", 2)
+    return output, result.stderr
+
+
+@pytest.fixture(scope="module")
+def calm(calm_recording: tuple[Path, str]) -> Path:
+    return calm_recording[0]
+
+
+def test_the_summary_names_the_worst_lock_path_first(contended_recording: tuple[Path, str]) -> None:
+    said = contended_recording[1]
+    heading, first, *_ = said[said.index("   lost") :].splitlines()
+    assert heading.split()[:5] == ["lost", "95", "%", "lock", "path:"]
+    row = re.fullmatch(r" *([\d.]+)% +±([\d.]+)%  (.+) \(mutex\)", first)
+    assert row is not None, first
+    assert row[3].startswith("THD::set_query < Prepared_statement::execute < ")
+    assert 0 < float(row[2]) < float(row[1])
+    assert said.index(first) < said.index("lockflame: wrote ")
+
+
+def test_the_summary_of_a_program_without_contention_says_so(calm_recording: tuple[Path, str]) -> None:
+    assert "lockflame: no lock contention to speak of: " in calm_recording[1]
+    assert "threads that sleep while they wait use no CPU" in calm_recording[1]
 
 
 def test_the_contended_function_is_first(contended: Path) -> None:
-    result = run_lockflame("locks", contended, "--json", "--top", 50)
+    result = run_lockflame("locks", contended, "--json", "--top", "50")
     assert result.status == 0, result.stderr
     rows = json.loads(result.stdout)
     first = rows[0]
@@ -50,7 +79,7 @@ def test_the_contended_function_is_first(contended: Path) -> None:
 
 
 def test_the_table_for_people(contended: Path) -> None:
-    result = run_lockflame("locks", contended, "--top", 1)
+    result = run_lockflame("locks", contended, "--top", "1")
     assert result.status == 0, result.stderr
     heading, row = result.stdout.splitlines()
     assert heading.split() == ["contended", "locking", "samples", "share", "95", "%", "threads", "kind", "site", "at"]

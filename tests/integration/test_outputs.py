@@ -242,7 +242,7 @@ def peak_memory_kb(pid: int) -> int:
 
 
 def test_help_has_an_example(lockflame: Callable[..., CliResult]) -> None:
-    for arguments in (["--help"], ["record", "--help"], ["flame", "--help"], ["doctor", "--help"]):
+    for arguments in (["--help"], ["record", "--help"], ["flame", "--help"], ["locks", "--help"], ["doctor", "--help"]):
         result = lockflame(*arguments)
         assert (result.status, result.stderr) == (0, "")
         assert "Example" in result.stdout

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGES = {
+    "bpftrace": "bpftrace",
     "addr2line": "binutils",
     "c++": "g++",
     "cc": "gcc",

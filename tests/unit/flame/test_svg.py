@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flame.locks.rule_file import parse_rules
+from flame.locks.rules import LockRules
 from flame.svg import render_svg
 from lockflame.profile import SAMPLES, Mapping, RecordingInfo
 
 SVG = "{http://www.w3.org/2000/svg}"
-GOLDEN = Path(__file__).parents[2] / "golden" / "flame_small.svg"
+GOLDEN = Path(__file__).parents[2] / "golden"
 BLESS = os.environ.get("LOCKFLAME_BLESS") == "1"
 
 RECORDING = RecordingInfo(
@@ -64,18 +68,104 @@ def label(frame: ElementTree.Element) -> str | None:
 
 
 def words(svg: str, style: str) -> str:
-    return "\n".join("".join(item.itertext()) for item in parse(svg).iter() if item.get("class") == style)
+    found = (item for item in parse(svg).iter() if style in item.get("class", "").split())
+    return "\n".join("".join(item.itertext()) for item in found)
 
 
 def fill(frame: ElementTree.Element) -> str:
     return frame.find(f"{SVG}g/{SVG}rect").get("fill")
 
 
-def test_golden(profile_of):
-    svg = render_svg(profile_of(STACKS, RECORDING))
+CONTENDED_STACKS = [
+    (["start", "handle", "THD::set_query(char*)", "pthread_mutex_lock", "__lll_lock_wait", "futex_wait[k]"], 300),
+    (["start", "handle", "THD::set_query(char*)"], 20),
+    (["start", "handle", "THD::reset_query()", "pthread_mutex_lock", "__lll_lock_wait"], 100),
+    (["start", "handle", "JOIN::exec()"], 580),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "stacks"), [("flame_small", STACKS), ("flame_contended", CONTENDED_STACKS), ("flame_empty", [])]
+)
+def test_golden(profile_of, name, stacks):
+    golden = GOLDEN / f"{name}.svg"
+    svg = render_svg(profile_of(stacks, RECORDING))
     if BLESS:
-        GOLDEN.write_text(svg, encoding="utf-8")
-    assert svg == GOLDEN.read_text(encoding="utf-8"), "look at it, then LOCKFLAME_BLESS=1 makes it the golden one"
+        golden.write_text(svg, encoding="utf-8")
+    expected = golden.read_text(encoding="utf-8")
+    assert svg == expected, "look at it, then LOCKFLAME_BLESS=1 makes it the golden one"
+
+
+def test_contended_frames_stand_out_by_their_share(profile_of):
+    svg = render_svg(profile_of(CONTENDED_STACKS, RECORDING))
+    classes = {name: frame.get("class").split() for name, frame in frames(svg).items()}
+    assert classes["__lll_lock_wait"] == ["func_g", "contended", "c5"]
+    assert classes["handle"] == ["func_g", "contended", "c3"]  # 40 %
+    assert classes["JOIN::exec()"] == ["func_g"]
+    assert "contended 40 % of it" in title(frames(svg)["handle"])
+    assert "in contended locks" in words(svg, "legend")
+
+
+def test_the_worst_lock_paths_are_listed(profile_of):
+    svg = render_svg(profile_of(CONTENDED_STACKS, RECORDING))
+    assert words(svg, "contention") == "Lock contention: 40 % of CPU time. The worst lock paths:"
+    listed = words(svg, "path").splitlines()
+    assert [line.split("→")[0] for line in listed] == [
+        "THD::set_query(char*)1  THD::set_query ",
+        "THD::reset_query()2  THD::reset_query ",
+    ]
+    assert listed[0].endswith("mutex30 % of CPU time (±2.8)")
+
+
+@pytest.mark.parametrize("contended", [0, 9])
+def test_without_contention_nothing_stands_out(profile_of, contended):
+    lock = ["start", "lock_user", "pthread_mutex_lock", "__lll_lock_wait"]
+    svg = render_svg(profile_of([(["start", "work"], 1000 - contended), (lock, contended)], RECORDING))
+    share = "0.9 %" if contended else "0 %"
+    assert words(svg, "calm") == f"No lock contention seen: {share} of CPU time in contended locks."
+    assert all("contended" not in frame.get("class") for frame in frames(svg).values())
+    assert "contended" not in words(svg, "legend")
+    assert words(svg, "path") == ""
+
+
+def test_rules_of_ones_own_say_what_a_lock_is(profile_of):
+    rules = LockRules(parse_rules('[[rule]]\nnames = ["JOIN::*"]\nkind = "join"\nmeans = "contended"\n', "mine"))
+    svg = render_svg(profile_of(CONTENDED_STACKS, RECORDING), rules=rules)
+    assert "handle → join58 % of CPU time" in words(svg, "path")
+
+
+def test_inverted_begins_with_the_leaves(profile_of):
+    found = frames(render_svg(profile_of(CONTENDED_STACKS, RECORDING), inverted=True))
+    top, leaf, caller = (float(found[name].get("y")) for name in ("all", "JOIN::exec()", "futex_wait"))
+    assert top < leaf == caller
+    assert label(found["all"]) == "all: 10 s CPU time"
+
+
+def data_of(svg):
+    return json.loads(next(item.text for item in parse(svg).iter(f"{SVG}script") if item.get("class") == "data"))
+
+
+def test_data_of_the_views(profile_of):
+    data = data_of(render_svg(profile_of(CONTENDED_STACKS, RECORDING)))
+    assert [kind["name"] for kind in data["types"]] == ["CPU time", "samples"]
+    whole, inverted, *of_samples = data["views"]
+    assert of_samples == [{"like": 0, "scale": 20}, {"like": 1, "scale": 20}]
+    assert [view["total"][0] * view["scale"] for view in (whole, inverted)] == [10**10, 10**10]
+    names = data["frames"]["name"]
+    assert [names[frame] for frame in whole["frame"][1:3]] == ["start", "handle"]
+    row = whole["paths"][0]
+    assert names[whole["frame"][row]] == "THD::set_query(char*)"
+    assert len(inverted["frame"]) == 1 + 6 + 3 + 5 + 3 - 0
+
+
+def test_script_and_style_are_small(profile_of):
+    svg = render_svg(profile_of(STACKS, RECORDING))
+    code = [item.text for item in parse(svg).iter() if item.tag == f"{SVG}style" or item.tag == f"{SVG}script"]
+    style, data, script = code
+    assert data.startswith("{")
+    assert len(style.encode()) + len(script.encode()) <= 25 * 1024
+    assert "]]>" not in script
+    assert "</script" not in script
 
 
 def test_the_picture_says_what_was_measured(profile_of):
@@ -314,9 +404,9 @@ def test_title_and_sample_type_can_be_chosen(profile_of):
 
 def test_the_file_needs_nothing_beside_it(profile_of):
     svg = render_svg(profile_of(STACKS, RECORDING))
-    assert svg.count("http") == svg.count('xmlns="http://www.w3.org/2000/svg"') == 1
+    assert set(re.findall(r"https?:[^\"'\s]*", svg)) == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xhtml"}
+    assert not re.search(r"href|url\(|@import|\bsrc=|fetch\(|XMLHttp", svg)
     assert "prefers-color-scheme: dark" in svg
-    assert "<script" not in svg
 
 
 def test_importing_the_renderer_does_not_import_flameprof():

@@ -1,0 +1,161 @@
+"""The frames of a picture as SVG elements, drawn by flameprof."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Protocol, TypedDict, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flame.captions import measure_name
+from flame.furniture import WIDTH
+from flame.names import short_name
+from flame.palette import CONTENDED, PALETTES, ROOT_PALETTE, Rgb, contended_levels
+from flame.places import places_of
+from flame.text import amount, showable
+from flame.tooltips import tooltip
+from flame.tree import ROOT
+from flame.views import Merged
+from lockflame.profile import Profile
+
+ROW_HEIGHT = 17
+MIN_ROW_HEIGHT = 8
+FRAMES_HEIGHT = 1700
+_LABEL_CHARACTERS = 3
+# Fractions of a pixel that a float holds exactly: coordinates then print short.
+_SUBPIXELS = 16
+# What each frame would say anew, and the style sheet says once.
+_REPEATED = (' rx="2" ry="2" ', ' alignment-baseline="central"', ' fill="rgb(0,0,0)"')
+
+
+class _Block(TypedDict):
+    """A frame as flameprof draws it: `x` and `w` in pixels, `color` an index of the palettes."""
+
+    level: int
+    x: float
+    w: float
+    name: str
+    full_name: str
+    hash_name: str
+    color: int
+
+
+class _Flameprof(Protocol):
+    def render_svg_section(
+        self,
+        blocks: Sequence[_Block],
+        maxw: float,
+        colors: Sequence[Sequence[Rgb]],
+        *,
+        h: int,
+        fsize: float,
+        width: float,
+        top: int,
+        invert: bool,
+    ) -> tuple[list[str], int]: ...
+
+    def name_hash(self, name: str) -> float: ...
+
+
+def flameprof() -> _Flameprof:
+    """flameprof, imported late and without pytest, which it would import to be a plugin of (0.2 s)."""
+    hides_pytest = "pytest" not in sys.modules
+    if hides_pytest:
+        sys.modules["pytest"] = cast(ModuleType, None)  # "import pytest" then fails, as flameprof expects it may
+    try:
+        return cast(_Flameprof, importlib.import_module("flameprof"))
+    finally:
+        if hides_pytest:
+            del sys.modules["pytest"]
+
+
+def row_height(levels: int) -> int:
+    """The usual height of a row, less for very deep stacks, but never too low to read with the browser's zoom."""
+    return max(MIN_ROW_HEIGHT, min(ROW_HEIGHT, FRAMES_HEIGHT // levels))
+
+
+def draw_frames(profile: Profile, merged: Merged, top: int, *, full_names: bool) -> tuple[list[str], int]:
+    """The frames as SVG elements, and their lower edge in pixels. A tree from the leaf hangs from the top."""
+    height = row_height(merged.layout.levels)
+    font_size = height * 2 / 3
+    levels = contended_levels(_of_rows(merged, merged.contended), _of_rows(merged, merged.tree.total_weight))
+    elements, bottom = flameprof().render_svg_section(
+        _blocks(profile, merged, levels, font_size, full_names),
+        1,
+        [*(palette.shades for palette in PALETTES), *((shade,) for shade in CONTENDED)],
+        h=height,
+        fsize=round(font_size, 1),
+        width=1,
+        top=top,
+        invert=merged.is_inverted,
+    )
+    marks: list[str] = [
+        " inlined" * inlined + f" contended c{level}" * (level > 0)
+        for inlined, level in zip(is_inlined(merged).tolist(), levels.tolist(), strict=True)
+    ]
+    return [_compact(element, mark) for element, mark in zip(elements, marks, strict=True)], bottom
+
+
+def is_inlined(merged: Merged) -> NDArray[np.bool_]:
+    """Which of the picture's frames are of inlined functions: bool[frames]."""
+    inlined = np.append(merged.tree.frames.inlined, False)  # for the root, whose frame is -1
+    return inlined[merged.tree.frame[merged.layout.node]]
+
+
+def _of_rows(merged: Merged, column: NDArray[np.int64]) -> NDArray[np.int64]:
+    return column[merged.layout.node]
+
+
+def _blocks(
+    profile: Profile, merged: Merged, levels: NDArray[np.int64], font_size: float, full_names: bool
+) -> list[_Block]:
+    tree, layout = merged.tree, merged.layout
+    places = places_of(profile, tree, layout.node)
+    labels: dict[str, str] = {}
+    least = _LABEL_CHARACTERS * font_size * 0.6 + font_size / 2
+    most = round(WIDTH / (font_size * 0.5))
+    left = np.round(layout.x * _SUBPIXELS) / _SUBPIXELS
+    right = np.round((layout.x + layout.width) * _SUBPIXELS) / _SUBPIXELS
+    kinds = np.where(layout.node == ROOT, ROOT_PALETTE, tree.kind[layout.node])
+    colours = np.where(levels > 0, len(PALETTES) + levels - 1, kinds)
+    columns = (layout.node.tolist(), layout.level.tolist(), left.tolist(), (right - left).tolist(), colours.tolist())
+    blocks: list[_Block] = []
+    for index, (node, level, x, width, colour) in enumerate(zip(*columns, strict=True)):
+        name = tree.frames.names[tree.frame[node]] if node != ROOT else "all"
+        if width >= least and name not in labels:
+            # What a box cuts off at the widest needs no bytes here: the tooltip has the whole name.
+            labels[name] = showable(name if full_names else short_name(name))[:most]
+        block = _Block(
+            level=level,
+            x=x,
+            w=width,
+            name=labels[name] if width >= least else "",
+            full_name=tooltip(profile, tree, places, index, node, int(merged.contended[node])),
+            hash_name=showable(name),  # of the whole name: functions that are shown alike have colours of their own
+            color=colour,
+        )
+        blocks.append(block)
+    if blocks:
+        unit = tree.sample_type.unit
+        blocks[0]["name"] = f"all: {amount(tree.total, unit)} {measure_name(tree.sample_type)}"
+    return blocks
+
+
+def _compact(element: str, marks: str) -> str:
+    """The element without what the style sheet says, white space between tags, and an empty label; marked.
+
+    The names in it are escaped: only tags hold `<` and `>`, and only tags have attributes.
+    """
+    tags = element.replace(">\n    <", "><").replace(">\n</g>", "></g>")
+    head, rect, rest = tags.rpartition("<rect ")
+    for repeated in _REPEATED:
+        rest = rest.replace(repeated, "", 1)
+    tags = head + rect + rest
+    if marks:
+        tags = tags.replace('class="func_g"', f'class="func_g{marks}"', 1)
+    label = tags.rfind("<text ")
+    return tags[:label] + "</g></svg>" if tags.endswith("></text></g></svg>") else tags

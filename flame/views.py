@@ -1,0 +1,118 @@
+"""What a picture draws of a tree: the frames wide enough to be seen, as columns that are small whatever the profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flame.contention import Contention, node_of
+from flame.frames import FrameStacks, frame_stacks, inverted, stack_weights
+from flame.layout import Layout, lay_out
+from flame.tree import Tree, merge, node_weights
+from lockflame.profile import Profile, SampleType
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """The frames of one view, level by level, each level from left to right, the root first.
+
+    `parent` int32[n] indexes these rows (-1 for the root), `frame` int32[n] the table of frames (-1 likewise);
+    `total`, `own` and `contended` are int64[n] in the unit of `sample_type`. `left_out` counts the frames that are
+    too narrow. `paths` are the rows that the worst lock paths lead to, for a view from the root.
+    `hidden` int64[len(table)] is by frame the most that its frames which were left out weigh.
+    """
+
+    sample_type: SampleType
+    parent: NDArray[np.int32]
+    frame: NDArray[np.int32]
+    total: NDArray[np.int64]
+    own: NDArray[np.int64]
+    contended: NDArray[np.int64]
+    hidden: NDArray[np.int64]
+    left_out: int
+    paths: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.parent)
+
+
+def in_other_type(view: View, profile: Profile, sample_type: SampleType) -> View | None:
+    """The same view of another sample type, if all weights of that one are in proportion to those of this one."""
+    here, there = stack_weights(profile, view.sample_type), stack_weights(profile, sample_type)
+    divisor, factor = int(np.gcd.reduce(here, initial=0)), int(np.gcd.reduce(there, initial=0))
+    if not divisor or not np.array_equal(here // divisor, there // max(factor, 1)):
+        return None
+    columns = {name: getattr(view, name) // divisor * factor for name in ("total", "own", "contended", "hidden")}
+    return replace(view, sample_type=sample_type, **columns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Merged:
+    """A tree with all that a view and a drawing take from it. `contended` is int64[len(tree)]."""
+
+    tree: Tree
+    layout: Layout
+    contended: NDArray[np.int64]
+    is_inverted: bool
+
+
+class Merger:
+    """Makes the trees of a profile, one at a time: each may be large."""
+
+    def __init__(
+        self, profile: Profile, contention: Contention | None, *, picture_width: float, min_width: float
+    ) -> None:
+        self._profile = profile
+        self._contention = contention
+        self._picture_width = picture_width
+        self._min_width = min_width
+        self._stacks = frame_stacks(profile)
+
+    @property
+    def stacks(self) -> FrameStacks:
+        """The profile's stacks, leaf first."""
+        return self._stacks
+
+    def merged(self, sample_type: SampleType, *, from_leaf: bool, is_pruned: bool = False) -> Merged:
+        """The stacks merged from the root, or from the leaf; if pruned, without what is on frames too narrow."""
+        stacks = inverted(self._stacks) if from_leaf else self._stacks
+        weights = stack_weights(self._profile, sample_type)
+        least = int(weights.sum()) * self._min_width / self._picture_width if is_pruned else 0
+        tree = merge(stacks, weights, sample_type, least)
+        layout = lay_out(tree, picture_width=self._picture_width, min_width=self._min_width)
+        if self._contention is None or not self._contention.is_notable:
+            contended = np.zeros(len(tree), np.int64)
+        else:
+            contended = node_weights(tree, self._contention.weights(self._profile, sample_type))
+        return Merged(tree, layout, contended, from_leaf)
+
+    def view(self, merged: Merged) -> View:
+        """The part of a tree that is drawn."""
+        tree, node = merged.tree, merged.layout.node
+        row = np.full(len(tree) + 1, -1, np.int32)  # one more for the root's parent
+        row[node] = np.arange(len(node))
+        is_hidden = row[:-1] < 0
+        is_hidden[0] = False
+        hidden = np.zeros(len(self._stacks.table), np.int64)
+        np.add.at(hidden, tree.frame[is_hidden], tree.total_weight[is_hidden])
+        paths = () if merged.is_inverted or self._contention is None else self._contention.paths
+        return View(
+            sample_type=tree.sample_type,
+            parent=row[tree.parent[node]],
+            frame=tree.frame[node],
+            total=tree.total_weight[node],
+            own=tree.self_weight[node],
+            contended=merged.contended[node],
+            hidden=hidden,
+            left_out=merged.layout.left_out,
+            paths=tuple(_drawn(tree, row, node_of(tree, path)) for path in paths),
+        )
+
+
+def _drawn(tree: Tree, row: NDArray[np.int32], node: int) -> int:
+    """The row of a node, or that of its nearest caller which is drawn."""
+    while node > 0 and row[node] < 0:
+        node = int(tree.parent[node])
+    return max(int(row[node]), 0)
