@@ -70,18 +70,18 @@ class DebugFiles:
         return binary in self._incomplete
 
     def identity(self, binary: Binary, pid: int) -> str:
-        """Says which files `symbols_of` has to choose from: changes when one is installed, replaced or removed."""
+        """Says what there is to name a binary: changes with its file, and when a debug file comes, changes or goes."""
         image = binary.image
         if image is None:
             return ""
         link, _ = _debug_link(image)
-        found: list[str] = []
+        found: list[str] = [_file_identity(os.fstat(image.descriptor))] if image.descriptor is not None else []
         for path in self._candidates(binary, pid, link):
             try:
                 status = os.stat(path)
             except (OSError, ValueError):
                 continue
-            found.append(f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}")
+            found.append(f"{path}={_file_identity(status)}")
         return f"{' '.join(found)} {'debuginfod' if self._debuginfod else ''}"
 
     def notes(self) -> Iterator[str]:
@@ -182,6 +182,10 @@ class DebugFiles:
             return ElfImage.open(str(path)) if path else None
         except (OSError, ElfProblem):
             return None  # it was checked when it came; someone has removed it since
+
+
+def _file_identity(status: os.stat_result) -> str:
+    return f"{status.st_size}:{status.st_mtime_ns}"
 
 
 def _by_build_id(folder: str, build_id: str) -> str:

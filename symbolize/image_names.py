@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from symbolize import libdw
 from symbolize.code_map import CodeMap, Image
 from symbolize.debug_files import DebugFiles
 from symbolize.debug_info import DebugInfoReader
@@ -54,6 +55,7 @@ class ImageNamer:
         self._tables: dict[int, list[SymbolTable]] = {}
         self._tasks: dict[int, _Task] = {}
         self._problems: dict[str, str] = {}
+        self._no_library = ""
         self._frames: dict[SourceFrame, NamedFrame] = {}
 
     def symbol(self, index: int, address: int) -> Symbol | None:
@@ -71,10 +73,14 @@ class ImageNamer:
             return
         task.debug_path = debug_info.path
         try:
+            libdw.load()
             for part in _parts(task.missing):
                 task.readers.append(DebugInfoReader(debug_info, part, stored.extents))
         except OSError as error:
             self._problems[debug_info.path] = f"no process could be started to read them ({error.strerror})"
+        except libdw.LibdwError as problem:
+            self._problems[debug_info.path] = ""
+            self._no_library = str(problem)
 
     def finish(self, index: int) -> dict[int, ImageName]:
         """The names that the store didn't have. Those of mangled symbols have no readable form yet."""
@@ -99,8 +105,11 @@ class ImageNamer:
         """Sentences on debug files that couldn't be used, or not wholly."""
         yield from self._debug_files.notes()
         paths_of: defaultdict[str, list[str]] = defaultdict(list)
+        if self._no_library:
+            yield f"No source lines and no inlined functions: {self._no_library}."
         for path, problem in self._problems.items():
-            paths_of[problem].append(path)
+            if problem:
+                paths_of[problem].append(path)
         for problem, paths in paths_of.items():
             more = f" and {len(paths) - NAMES_SHOWN:,} more" if len(paths) > NAMES_SHOWN else ""
             yield f"Source lines of {', '.join(paths[:NAMES_SHOWN])}{more} are missing, at least in part: {problem}."

@@ -28,10 +28,11 @@ _UNITS = frozenset({0x11, 0x3C, 0x41, 0x4A})
 SCOPES = frozenset({TAG_INLINED_SUBROUTINE, _TAG_SUBPROGRAM, _TAG_LEXICAL_BLOCK, _TAG_CATCH_BLOCK, _TAG_TRY_BLOCK})
 """Tags of the entries within a function that inlined functions may stand in."""
 _AT_CALL_FILE, _AT_CALL_LINE, _AT_DECL_LINE = 0x58, 0x59, 0x3B
-_AT_ABSTRACT_ORIGIN = 0x31
+_AT_COMP_DIR, _AT_ABSTRACT_ORIGIN = 0x1B, 0x31
 _AT_LOW_PC, _AT_RANGES = 0x11, 0x55
 _AT_LINKAGE_NAME, _AT_MIPS_LINKAGE_NAME = 0x6E, 0x2007
-_NO_SUCH_ADDRESS = "no matching address range"
+_NO_SUCH_ADDRESS = frozenset({"no matching address range", "address out of range"})
+"""What it says where a unit's line table has no row for an address of the unit: nothing is wrong."""
 RANGES_MOST = 1 << 20
 """Of one entry; what a damaged file may make of it ends there."""
 
@@ -133,6 +134,7 @@ class Dwarf:
         self.problems: Counter[str] = Counter()
         """What the library couldn't make sense of, and how often."""
         self._shapes: dict[int | None, bool] = {}
+        self._folders: dict[int, str] = {}
         self._paths: dict[tuple[int, int], str] = {}
         self._next_range = self.library.dwarf_ranges
         self._functions: dict[int | None, tuple[str, int]] = {}
@@ -164,7 +166,7 @@ class Dwarf:
         if done == 0 and split.address:
             return Unit(unit.entry, split, unit.offset)
         if done == 0 and kind.value == _UT_SKELETON:
-            self.problems["a .dwo file that it names isn't there"] += 1
+            self.problems["a .dwo file that it names isn't there or can't be read"] += 1
         return unit
 
     def ranges(self, entry: Die) -> list[tuple[int, int]]:
@@ -249,30 +251,42 @@ class Dwarf:
                     return _text(name)
         return _text(self.library.dwarf_diename(entry))
 
-    def call_site(self, unit: Die, inlined: Die) -> SourceLine:
+    def call_site(self, unit: Unit, inlined: Die) -> SourceLine:
         """From where an inlined function is called."""
-        file = (unit.unit, self._number(inlined, _AT_CALL_FILE))
+        file = (unit.split.unit, self._number(inlined, _AT_CALL_FILE))
         if file not in self._paths:
-            self._paths[file] = self._path(unit, file[1])
+            self._paths[file] = self._absolute(unit, self._path(unit.split, file[1]))
         return SourceLine(self._paths[file], self._number(inlined, _AT_CALL_LINE))
 
-    def line(self, unit: Die, address: int) -> SourceLine:
-        """The source line of an address of a unit."""
-        row = self.library.dwarf_getsrc_die(unit, address)
+    def line(self, unit: Unit, address: int) -> SourceLine:
+        """The source line of an address of a unit; line tables stay in the file that has the code."""
+        row = self.library.dwarf_getsrc_die(unit.entry, address)
         if not row:
             message = self._message()
-            if message != _NO_SUCH_ADDRESS:
+            if message not in _NO_SUCH_ADDRESS:
                 self.problems[message] += 1
             return SourceLine("", 0)
         number = c_int()
         self.library.dwarf_lineno(row, byref(number))
-        return SourceLine(_text(self.library.dwarf_linesrc(row, None, None)), max(0, number.value))
+        path = _text(self.library.dwarf_linesrc(row, None, None))
+        return SourceLine(self._absolute(unit, path), max(0, number.value))
 
     def close(self) -> None:
         """Gives the library's memory back. Entries and units of it are invalid from then on."""
         if self._handle:
             self.library.dwarf_end(self._handle)
             self._handle = None
+
+    def _absolute(self, unit: Unit, path: str) -> str:
+        """Relative paths are meant from where the compiler ran (DW_AT_comp_dir)."""
+        if not path or path.startswith("/"):
+            return path
+        if unit.offset not in self._folders:
+            has_folder = self.library.dwarf_attr_integrate(unit.entry, _AT_COMP_DIR, self._attribute)
+            folder = self.library.dwarf_formstring(self._attribute) if has_folder else None
+            self._folders[unit.offset] = _text(folder)
+        folder = self._folders[unit.offset]
+        return f"{folder}/{path}" if folder else path
 
     def _path(self, unit: Die, number: int) -> str:
         files, count = c_void_p(), c_size_t()

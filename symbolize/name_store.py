@@ -1,18 +1,18 @@
 """Names on disk by build-id: what one recording has looked up, the next one needn't.
 
-A file is JSON; its strings stand in one list. A build-id is what a file says of itself: a key holds a hash of
-the unwind data as well, and one of which debug files there are, so that a new one is looked into.
+A file is a digest and JSON; its strings stand in one list. A build-id is what a file says of itself: a key holds
+a hash of the unwind data as well, and one of what there is to name it, so that a new debug file is looked into.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lockflame.errors import reason_of
 from symbolize.cache_folder import CacheFolder, user_cache
 from symbolize.source_lines import Extent
 
@@ -66,6 +66,8 @@ class NameStore:
         self._folder = CacheFolder(folder)
         self.damaged = 0
         """Files that weren't of this format and were left out."""
+        self.problem = ""
+        """Why names couldn't be kept."""
 
     @staticmethod
     def key(rules_key: str, debug_files: str) -> str:
@@ -84,7 +86,10 @@ class NameStore:
                 content = file.read(FILE_BYTES_MOST + 1)
                 if len(content) > FILE_BYTES_MOST:
                     raise ValueError("too large")
-                names = _decode(json.loads(content))
+                digest, _, body = content.partition(b"\n")
+                if digest != _digest(body):
+                    raise ValueError("damaged")
+                names = _decode(json.loads(body))
             except (*_DAMAGED, OSError):
                 self.damaged += 1
                 return StoredNames()
@@ -93,14 +98,22 @@ class NameStore:
 
     def save(self, key: str, names: StoredNames) -> None:
         """Writes the names of an image beside and renames the file."""
-        content = json.dumps(_encode(names), separators=(",", ":")).encode()
+        body = json.dumps(_encode(names), separators=(",", ":")).encode()
+        content = b"%b\n%b" % (_digest(body), body)
         if len(names.names) > NAMES_MOST or len(content) > FILE_BYTES_MOST:
             return
-        # A full or read-only disk: the next recording looks them up anew.
-        with suppress(OSError):
+        try:
             with self._folder.writing(f"{key}.json") as file:
                 file.write(content)
             self._folder.prune(FOLDER_BYTES_MOST, (f"{key}.json",))
+        except OSError as error:
+            # A full or read-only disk: the next recording looks them up anew.
+            self.problem = reason_of(error)
+
+
+def _digest(body: bytes) -> bytes:
+    """A bit that flips in a name would be a wrong name."""
+    return hashlib.blake2b(body, digest_size=16).hexdigest().encode()
 
 
 def _encode(stored: StoredNames) -> dict[str, Any]:

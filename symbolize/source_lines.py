@@ -49,7 +49,7 @@ class _Function:
         if self._frames_of_callers is None:
             self._frames_of_callers = []
             if self.caller is not None:
-                self._frames_of_callers = self.caller.frames(dwarf, unit, dwarf.call_site(unit.split, self.entry))
+                self._frames_of_callers = self.caller.frames(dwarf, unit, dwarf.call_site(unit, self.entry))
         name, declared_line = dwarf.function(self.entry, self.caller is not None)
         return [SourceFrame(name, place.path, place.line, declared_line), *self._frames_of_callers]
 
@@ -101,8 +101,7 @@ def source_frames(
             for address in function.addresses
         }
         for address in inside:
-            # Not the split entry: line tables stay in the file that has the code.
-            place = dwarf.line(unit.entry, address)
+            place = dwarf.line(unit, address)
             function = innermost.get(address)
             if function is None:
                 yield address, [SourceFrame("", place.path, place.line, 0)]

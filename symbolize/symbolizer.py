@@ -223,6 +223,8 @@ def _truncation_notes(truncated: int, samples: int, stack_bytes: int) -> Iterabl
 def _notes(namer: Namer, images: ImageNamer, rules: RuleStore, names: NameStore) -> Iterable[str]:
     if rules.damaged:
         yield f"{rules.damaged} damaged files of unwind rules in {default_folder()} were left out."
+    if names.problem:
+        yield f"Names couldn't be kept for the next recording in {name_store_folder()}: {names.problem}."
     if names.damaged:
         yield f"{names.damaged} damaged files of names in {name_store_folder()} were left out."
     yield from namer.generated.all_notes()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import enum
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 # `__GI_` is how glibc's own calls of a public function are named. After the name come the linker's symbol versions and
 # the suffixes of GCC's and LLVM's copies of a function. Go's names hold dots too, so that the suffixes are listed.
 _ADDED = re.compile(r"@.*|(?:\.(?:constprop|isra|part|cold|llvm|lto_priv)(?:\.\d+)?)+$")
 _INTERNAL = "__GI_"
-_PREFIX = 4
+PREFIX_LEAST = 4
 """Globs with at least so many literal characters before the first `*` are found by them."""
 
 
@@ -66,6 +66,7 @@ class LockRules:
         self._rules = tuple(rules)
         self._exact: dict[str, list[int]] = defaultdict(list)
         self._by_prefix: dict[str, list[tuple[tuple[str, ...], int]]] = defaultdict(list)
+        self._prefix_lengths: list[int] = []
         self._loose: list[tuple[str, tuple[str, ...], int]] = []
         for index, rule in enumerate(self._rules):
             for name in rule.names:
@@ -87,8 +88,9 @@ class LockRules:
         pieces = tuple(name.split("*"))
         if len(pieces) == 1:
             self._exact[name].append(index)
-        elif len(pieces[0]) >= _PREFIX:
-            self._by_prefix[name[:_PREFIX]].append((pieces, index))
+        elif len(pieces[0]) >= PREFIX_LEAST:
+            self._by_prefix[pieces[0]].append((pieces, index))
+            self._prefix_lengths = sorted({*self._prefix_lengths, len(pieces[0])})
         else:
             self._loose.append((max(pieces, key=len), pieces, index))
 
@@ -96,9 +98,15 @@ class LockRules:
         plain = plain_name(name)
         return [
             *self._exact.get(plain, ()),
-            *(index for pieces, index in self._by_prefix.get(plain[:_PREFIX], ()) if _matches(pieces, plain)),
+            *(index for pieces, index in self._with_prefix_of(plain) if _matches(pieces, plain)),
             *(index for longest, pieces, index in self._loose if longest in plain and _matches(pieces, plain)),
         ]
+
+    def _with_prefix_of(self, name: str) -> Iterator[tuple[tuple[str, ...], int]]:
+        for length in self._prefix_lengths:
+            if length > len(name):
+                break
+            yield from self._by_prefix.get(name[:length], ())
 
 
 def plain_name(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -33,14 +34,18 @@ def store(tmp_path: Path) -> NameStore:
 def put(tmp_path: Path, content: bytes | str, key: str = KEY) -> Path:
     path = tmp_path / "names" / f"{key}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    path.write_bytes(content if isinstance(content, bytes) else with_digest(content.encode()))
     return path
+
+
+def with_digest(body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=16).hexdigest().encode() + b"\n" + body
 
 
 def saved(tmp_path: Path) -> dict[str, Any]:
     """What `save` writes, for a test to change."""
     NameStore(tmp_path / "names").save(KEY, NAMES)
-    return json.loads((tmp_path / "names" / f"{KEY}.json").read_text())
+    return json.loads((tmp_path / "names" / f"{KEY}.json").read_text().split("\n", 1)[1])
 
 
 def test_names_come_back(store: NameStore) -> None:
@@ -111,9 +116,15 @@ def test_random_bytes_are_left_out(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_file_that_is_cut_off_is_left_out(tmp_path: Path) -> None:
-    content = json.dumps(saved(tmp_path))
+    content = with_digest(json.dumps(saved(tmp_path)).encode())
     for length in range(0, len(content), 7):
         assert_damaged(tmp_path, content[:length])
+
+
+def test_a_letter_that_changed_is_no_other_name(tmp_path: Path) -> None:
+    content = with_digest(json.dumps(saved(tmp_path)).encode())
+    for at in range(0, len(content), 5):
+        assert_damaged(tmp_path, content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
 
 
 BAD_NUMBERS = [-1, 2**63, 10**4000, True, 0.0, 1.5, float("nan"), float("inf"), "0", None, [], {}]
@@ -189,7 +200,8 @@ def test_other_json_is_either_names_or_damage(tmp_path: Path, tables: dict[str, 
 
 
 def test_a_file_that_is_too_large_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = len(json.dumps(saved(tmp_path), separators=(",", ":")))
+    saved(tmp_path)
+    size = (tmp_path / "names" / f"{KEY}.json").stat().st_size
     monkeypatch.setattr(name_store, "FILE_BYTES_MOST", size)
     assert NameStore(tmp_path / "names").load(KEY) == NAMES
     monkeypatch.setattr(name_store, "FILE_BYTES_MOST", size - 1)
