@@ -66,7 +66,7 @@ class LockRules:
         self._rules = tuple(rules)
         self._exact: dict[str, list[int]] = defaultdict(list)
         self._by_prefix: dict[str, list[tuple[tuple[str, ...], int]]] = defaultdict(list)
-        self._prefix_lengths: list[int] = []
+        self._prefix_lengths: dict[str, list[int]] = {}
         self._loose: list[tuple[str, tuple[str, ...], int]] = []
         for index, rule in enumerate(self._rules):
             for name in rule.names:
@@ -90,7 +90,8 @@ class LockRules:
             self._exact[name].append(index)
         elif len(pieces[0]) >= PREFIX_LEAST:
             self._by_prefix[pieces[0]].append((pieces, index))
-            self._prefix_lengths = sorted({*self._prefix_lengths, len(pieces[0])})
+            start = name[:PREFIX_LEAST]
+            self._prefix_lengths[start] = sorted({*self._prefix_lengths.get(start, ()), len(pieces[0])})
         else:
             self._loose.append((max(pieces, key=len), pieces, index))
 
@@ -103,7 +104,7 @@ class LockRules:
         ]
 
     def _with_prefix_of(self, name: str) -> Iterator[tuple[tuple[str, ...], int]]:
-        for length in self._prefix_lengths:
+        for length in self._prefix_lengths.get(name[:PREFIX_LEAST], ()):
             if length > len(name):
                 break
             yield from self._by_prefix.get(name[:length], ())
