@@ -105,7 +105,8 @@ def _contention(contention: Contention, y: int) -> list[str]:
     """How much contention there is, and a line for each of the worst paths. `y` is the first line's base line."""
     share = percent(round(contention.share * _SHARES), _SHARES)
     if not contention.is_notable:
-        return [_text(f"No lock contention seen: {share} of CPU time in contended locks.", y, "calm")]
+        text = f"No lock contention seen: {share} of CPU time in contended locks. Threads asleep aren't in here."
+        return [_text(text, y, "calm")]
     elements = [_text(f"Lock contention: {share} of CPU time. The worst lock paths:", y, "contention")]
     for index, (path, reach) in enumerate(zip(contention.paths, contention.reach, strict=True)):
         y += _LINE
