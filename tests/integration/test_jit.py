@@ -96,7 +96,9 @@ def test_different_functions_at_one_address(tmp_path: Path) -> None:
 def test_a_target_with_its_own_tmp_that_has_ended(tmp_path: Path, file_format: str, deletes: int) -> None:
     output = tmp_path / "p.pb.gz"
     program = build_target("jit_reuse.c")
-    script = f'mount -t tmpfs tmp /tmp && exec "{program}" --seconds 3 --format {file_format} --delete {deletes}'
+    # The program itself may lie in the /tmp that goes away.
+    run = f"exec /proc/self/fd/3 --seconds 3 --format {file_format} --delete {deletes}"
+    script = f'exec 3< "{program}" && mount -t tmpfs tmp /tmp && {run}'
     unshare = [find_program("unshare"), "--pid", "--fork", "--mount", "--mount-proc", "--", "sh", "-c", script]
     with (
         running(unshare) as target,

@@ -195,7 +195,7 @@ def test_progress_on_a_terminal(tmp_path: Path, target: Target, no_colour: str |
     assert len(set(counts)) > 1
     assert counts == sorted(counts)
     assert "━".encode() in bar
-    assert b"work_seventy" in summary
+    assert b"spin" in summary  # inlined into the functions that count
     assert bool(COLOUR.search(shown)) == (no_colour is None)
     # The bar takes itself away: the last thing it does is to clear its line.
     assert b"\x1b[2K" in bar[-20:]

@@ -10,7 +10,7 @@ from lockflame.profile import SAMPLES, TRUNCATED_STACK, FrameKind, Profile
 
 @dataclass(frozen=True, slots=True)
 class UserStack:
-    """The user frames of equal samples, leaf first, without the mark of a truncated one."""
+    """The user frames of equal samples, leaf first, without inlined ones and the mark of a truncated one."""
 
     names: tuple[str, ...]
     is_truncated: bool
@@ -47,8 +47,7 @@ def describe(stacks: list[UserStack], most: int = 5) -> str:
 def _user_names(profile: Profile, stack: int) -> tuple[str, ...]:
     locations = [profile.locations[index] for index in profile.stacks[stack].tolist()]
     return tuple(
-        profile.functions[line.function].name
+        profile.functions[location.lines[-1].function].name
         for location in locations
         if location.kind != FrameKind.KERNEL
-        for line in location.lines
     )
