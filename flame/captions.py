@@ -39,11 +39,12 @@ def measure_name(sample_type: SampleType) -> str:
     return "CPU time" if sample_type == CPU else isolated(sample_type.name)
 
 
-def measured(recording: RecordingInfo) -> list[Fact]:
+def measured(recording: RecordingInfo, container: str = "") -> list[Fact]:
     """Where, when and how the profile was taken; what isn't known is left out. The time is UTC."""
     rate = f" at {recording.frequency_asked_hz:,} Hz" if recording.frequency_asked_hz else ""
     texts = (
         f"PID {recording.pid}" if recording.pid else "",
+        f"container {isolated(container)}" if container else "",
         f"host {isolated(recording.host)}" if recording.host else "",
         f"kernel {isolated(recording.kernel)}" if recording.kernel else "",
         _moment(recording.started_unix_ns),

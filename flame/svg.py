@@ -98,7 +98,7 @@ def _draw(
     head, top = header(
         shown_title,
         command=profile.recording.command,
-        measured=measured(profile.recording),
+        measured=measured(profile.recording, profile.container),
         warnings=[fact for fact in complete if fact.warns],
         contention=contention,
         legend=Legend(sorted(kinds), bool(is_inlined(merged).any())),

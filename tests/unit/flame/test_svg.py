@@ -179,6 +179,13 @@ def test_the_picture_says_what_was_measured(profile_of):
         assert fact in facts
 
 
+def test_the_picture_says_in_which_container(profile_of):
+    profile = profile_of(STACKS, RECORDING)
+    assert "container" not in words(render_svg(profile), "facts")
+    threads = tuple(replace(thread, pid=4711, container="0123456789ab") for thread in profile.threads)
+    assert "container 0123456789ab" in words(render_svg(replace(profile, threads=threads)), "facts")
+
+
 def test_the_footer_says_what_is_missing(profile_of):
     facts = words(render_svg(profile_of(STACKS, RECORDING)), "facts")
     for fact in (
