@@ -20,7 +20,7 @@ FORMAT = 1
 FILE_BYTES_MOST = 64 << 20
 FOLDER_BYTES_MOST = 256 << 20
 NAMES_MOST = 100_000
-"""Of one image. Where there would be more, those of the last recording remain."""
+"""Of one image. Where there would be more, the file stays as it is, and what is new is looked up again."""
 _DAMAGED = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError, MemoryError)
 
 
