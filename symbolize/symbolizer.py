@@ -87,6 +87,13 @@ def symbolize(
     mappings, functions, locations = _code_tables(distinct, names, code_map.images)
     unresolved = count_unresolved(offsets, frames, names, code_map.images)
     truncated = int((~user.is_whole).sum())
+    notes = (
+        *_truncation_notes(truncated, len(samples), info.stack_bytes),
+        *_notes(namer, images, store, name_store),
+        *(debuginfod.notes() if debuginfod else ()),
+        *unresolved.notes(),
+    )
+    counts = {"samples": len(samples), "truncated": truncated, "unresolved": unresolved.total}
     return Profile(
         sample_types=(SAMPLES, CPU),
         mappings=mappings,
@@ -95,19 +102,7 @@ def symbolize(
         threads=threads,
         stacks=_stacks(offsets, frames, representatives),
         samples=_sum_up(samples, stack_of_sample, thread_of_sample, ns_per_period),
-        recording=replace(
-            info,
-            samples=len(samples),
-            truncated=truncated,
-            unresolved=unresolved.total,
-            notes=(
-                *info.notes,
-                *_truncation_notes(truncated, len(samples), info.stack_bytes),
-                *_notes(namer, images, store, name_store),
-                *(debuginfod.notes() if debuginfod else ()),
-                *unresolved.notes(),
-            ),
-        ),
+        recording=replace(info, **counts, notes=(*info.notes, *notes)),
     )
 
 
