@@ -28,9 +28,9 @@ from lockflame.profile import (
     Location,
     Profile,
     RecordingInfo,
-    SampleColumns,
     Stacks,
     Thread,
+    samples_of_no_lock,
 )
 from tests.support.browser import chromium, opened
 from tests.support.paths import REPO
@@ -160,7 +160,7 @@ def _profile(functions: tuple[Function, ...], stacks: np.ndarray, counts: np.nda
         locations=locations,
         threads=(Thread(1, 1, "main"),),
         stacks=Stacks(np.arange(len(stacks) + 1, dtype=np.int64) * stacks.shape[1], stacks.reshape(-1)),
-        samples=SampleColumns(
+        samples=samples_of_no_lock(
             stack=np.arange(len(stacks), dtype=np.int32),
             thread=np.zeros(len(stacks), np.int32),
             values=np.stack((counts, counts * NS_PER_SAMPLE), axis=1),

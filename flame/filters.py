@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flame.text import isolated, percent
 from lockflame.errors import LockflameError
-from lockflame.profile import SAMPLES, TRUNCATED_STACK, Profile, SampleColumns
+from lockflame.profile import SAMPLES, TRUNCATED_STACK, Profile
 
 _THREADS_NAMED = 8
 
@@ -60,7 +60,7 @@ def focused(profile: Profile, expression: str) -> Profile:
 def _only(profile: Profile, kept: NDArray[np.bool_], what: str) -> Profile:
     """The profile of these rows of its samples, with a note. What is counted by recording, not by row, stays."""
     samples = profile.samples
-    part = replace(profile, samples=SampleColumns(samples.stack[kept], samples.thread[kept], samples.values[kept]))
+    part = replace(profile, samples=samples.select(kept))
     before, now = profile.samples.values[:, 0].sum(), part.samples.values[:, 0].sum()
     recording = replace(
         profile.recording,

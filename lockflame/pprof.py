@@ -14,20 +14,27 @@ from google.protobuf.message import DecodeError
 from lockflame.errors import LockflameError, reason_of
 from lockflame.profile import (
     CPU,
+    HISTOGRAM_BUCKETS,
     FrameKind,
     Function,
+    FutexOperation,
     Line,
     Location,
+    Lock,
     Mapping,
+    Memory,
     Profile,
     RecordingInfo,
     SampleColumns,
     SampleType,
     Stacks,
     Thread,
+    WaitEnds,
 )
 from lockflame.profile_pb2 import Label
+from lockflame.profile_pb2 import Lock as LockMessage
 from lockflame.profile_pb2 import Profile as Message
+from lockflame.profile_pb2 import Sample as SampleMessage
 
 FORMAT = 1
 COMPRESSION_LEVEL = 5
@@ -37,6 +44,12 @@ FILE_BYTES_MOST = 1 << 29
 READ_BYTES = 1 << 20
 
 _KINDS = {kind.value: kind for kind in FrameKind}
+_MEMORIES = {memory.value: memory for memory in Memory}
+_OPERATIONS = {operation.value: operation for operation in FutexOperation}
+_ENDS = tuple(field.name for field in fields(WaitEnds))
+# What a lock's message has under the same name.
+_LOCK_TEXTS = ("symbol", "name", "kind")
+_LOCK_VALUES = ("pid", "address", "has_owner", "is_idle", "total_ns", "max_ns", "threads", "unreleased_ns")
 
 
 def encode(profile: Profile) -> bytes:
@@ -47,6 +60,7 @@ def encode(profile: Profile) -> bytes:
         message.sample_type.add(type=strings[sample_type.name], unit=strings[sample_type.unit])
     _encode_code(message, profile, strings)
     _encode_samples(message, profile, strings)
+    message.lock.extend(_lock_message(lock) for lock in profile.locks)
     _encode_recording(message, profile, strings)
     message.format = FORMAT
     message.string_table.extend(strings.table)
@@ -118,14 +132,42 @@ def _encode_samples(message: Message, profile: Profile, strings: _Strings) -> No
     stack_rows: list[int] = profile.samples.stack.tolist()
     thread_rows: list[int] = profile.samples.thread.tolist()
     value_rows: list[list[int]] = profile.samples.values.tolist()
-    for stack, thread, values in zip(stack_rows, thread_rows, value_rows, strict=True):
+    lock_rows: list[int] = profile.samples.lock.tolist()
+    for stack, thread, values, lock in zip(stack_rows, thread_rows, value_rows, lock_rows, strict=True):
         sample = message.sample.add(location_id=stacks[stack], value=values)
+        if lock >= 0:
+            sample.lock = lock + 1
+            _label_lock(sample, profile.locks[lock], strings)
         sample.label.add(key=pid_key, num=profile.threads[thread].pid)
         sample.label.add(key=tid_key, num=profile.threads[thread].tid)
         if comms[thread]:
             sample.label.add(key=thread_key, str=comms[thread])
         if containers[thread]:
             sample.label.add(key=container_key, str=containers[thread])
+
+
+def _label_lock(sample: SampleMessage, lock: Lock, strings: _Strings) -> None:
+    sample.label.add(key=strings["lock"], str=strings[lock.name])
+    sample.label.add(key=strings["lock_address"], num=_signed(lock.address))
+    sample.label.add(key=strings["lock_kind"], str=strings[lock.kind])
+
+
+def _signed(address: int) -> int:
+    """A label's number has a sign (profile.proto); no user address needs the bit."""
+    return address - (address >> 63 << 64)
+
+
+def _lock_message(lock: Lock) -> LockMessage:
+    message = LockMessage(memory=lock.memory, operation=lock.operation)
+    for name in _LOCK_VALUES:
+        setattr(message, name, getattr(lock, name))
+    for name in _LOCK_TEXTS:
+        setattr(message, name, _utf8(getattr(lock, name)))
+    for name in _ENDS:
+        setattr(message, name, getattr(lock.ends, name))
+    used = max((index + 1 for index, count in enumerate(lock.histogram) if count), default=0)
+    message.histogram.extend(lock.histogram[:used])
+    return message
 
 
 def _encode_recording(message: Message, profile: Profile, strings: _Strings) -> None:
@@ -233,7 +275,8 @@ class _Decoder:
             for entry in message.function
         ]
         locations = self._locations(mapping_of_id, function_of_id, functions)
-        stacks, samples, threads = self._samples(location_of_id, len(sample_types))
+        locks = tuple(_lock(entry) for entry in message.lock)
+        stacks, samples, threads = self._samples(location_of_id, len(sample_types), len(locks))
         return Profile(
             sample_types=sample_types,
             mappings=tuple(self._mappings()),
@@ -243,6 +286,7 @@ class _Decoder:
             stacks=stacks,
             samples=samples,
             recording=self._recording(),
+            locks=locks,
         )
 
     def _text(self, index: int) -> str:
@@ -283,24 +327,31 @@ class _Decoder:
             )
         return tuple(locations)
 
-    def _samples(self, location_of_id: dict[int, int], types: int) -> tuple[Stacks, SampleColumns, tuple[Thread, ...]]:
+    def _samples(
+        self, location_of_id: dict[int, int], types: int, locks: int
+    ) -> tuple[Stacks, SampleColumns, tuple[Thread, ...]]:
         stacks: dict[tuple[int, ...], int] = {}
         threads: dict[Thread, int] = {}
-        rows: list[tuple[int, int]] = []
+        rows: list[tuple[int, int, int]] = []
         values: list[Sequence[int]] = []
         for sample in self._message.sample:
             if len(sample.value) != types:
                 raise _Invalid(f"a sample has {len(sample.value)} values instead of {types}")
             stack = tuple(sample.location_id)
             thread = self._thread(sample.label)
-            rows.append((stacks.setdefault(stack, len(stacks)), threads.setdefault(thread, len(threads))))
+            if not 0 <= sample.lock <= locks:
+                raise _Invalid(f"lock {sample.lock} is not in it")
+            rows.append(
+                (stacks.setdefault(stack, len(stacks)), threads.setdefault(thread, len(threads)), sample.lock - 1)
+            )
             values.append(sample.value)
-        columns = np.array(rows, dtype=np.int32).reshape(-1, 2)
+        columns = np.array(rows, dtype=np.int32).reshape(-1, 3)
+        numbers = np.array(values, dtype=np.int64).reshape(-1, types)
         offsets = np.cumsum([0, *map(len, stacks)], dtype=np.int64)
         locations = [_lookup(location_of_id, identifier, "location") for stack in stacks for identifier in stack]
         return (
             Stacks(offsets, np.array(locations, dtype=np.int32)),
-            SampleColumns(columns[:, 0], columns[:, 1], np.array(values, dtype=np.int64).reshape(-1, types)),
+            SampleColumns(columns[:, 0], columns[:, 1], numbers, columns[:, 2]),
             tuple(threads),
         )
 
@@ -316,6 +367,27 @@ class _Decoder:
         values = {field.name: getattr(message, field.name) for field in fields(RecordingInfo)}
         values["notes"] = tuple(message.notes)
         return RecordingInfo(**values)
+
+
+def _lock(message: LockMessage) -> Lock:
+    """Raises `_Invalid`."""
+    if message.memory not in _MEMORIES or message.operation not in _OPERATIONS:
+        raise _Invalid("a lock's memory or operation isn't known")
+    if len(message.histogram) > HISTOGRAM_BUCKETS:
+        raise _Invalid(f"a lock's histogram has {len(message.histogram)} buckets")
+    ends = WaitEnds(**{name: getattr(message, name) for name in _ENDS})
+    values = {name: getattr(message, name) for name in (*_LOCK_VALUES, *_LOCK_TEXTS)}
+    counts = (*message.histogram, message.total_ns, message.max_ns, message.threads, message.unreleased_ns)
+    if min(*counts, *(getattr(ends, name) for name in _ENDS)) < 0:
+        raise _Invalid("a lock has a count below 0")
+    padding = (0,) * (HISTOGRAM_BUCKETS - len(message.histogram))
+    return Lock(
+        memory=_MEMORIES[message.memory],
+        operation=_OPERATIONS[message.operation],
+        ends=ends,
+        histogram=(*message.histogram, *padding),
+        **values,
+    )
 
 
 def _index_by_id(what: str, identifiers: list[int]) -> dict[int, int]:

@@ -36,6 +36,16 @@ class SampleType:
 
 SAMPLES = SampleType("samples", "count")
 CPU = SampleType("cpu", "nanoseconds")
+CONTENTIONS = SampleType("contentions", "count")
+"""Waits on locks, on the waiter's stack."""
+DELAY = SampleType("delay", "nanoseconds")
+"""Time waited, on the waiter's stack."""
+CAUSED_DELAY = SampleType("caused_delay", "nanoseconds")
+"""The same time, on the stack with which the lock was released."""
+
+HISTOGRAM_BUCKETS = 48
+"""Bucket `i` of a lock's histogram counts the waits of less than `2**i` ns that are in no bucket before; the last also
+all that are longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,79 @@ class Thread:
     """The short id or the name of the container that its process is in; empty when in none."""
 
 
+class Memory(enum.IntEnum):
+    """Where a futex word lies. The values are stored in profile files; never renumber them."""
+
+    PRIVATE = 0
+    """Memory without a name: the heap, a thread's stack."""
+    STATIC = 1
+    """A global or static variable of a program or library."""
+    SHARED = 2
+    """A mapping that processes share."""
+    UNKNOWN = 3
+    """All the words for which the table in the kernel had no room left, together."""
+
+
+class FutexOperation(enum.IntEnum):
+    """What threads called the kernel with to wait. The values are stored in profile files; never renumber them."""
+
+    WAIT = 0
+    WAIT_BITSET = 1
+    LOCK_PI = 2
+    WAIT_REQUEUE_PI = 3
+    WAITV = 4
+
+
+@dataclass(frozen=True, slots=True)
+class WaitEnds:
+    """How waits ended, in numbers of waits."""
+
+    woken: int = 0
+    timed_out: int = 0
+    value_changed: int = 0
+    """The word had another value than expected: there was nothing to wait for any more."""
+    interrupted: int = 0
+    failed: int = 0
+    still_open: int = 0
+    """At the end of the recording."""
+
+    @property
+    def total(self) -> int:
+        """All waits."""
+        return self.woken + self.timed_out + self.value_changed + self.interrupted + self.failed + self.still_open
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A futex word that threads waited on. Its counts are exact: the kernel kept them, wait by wait."""
+
+    pid: int
+    """A process that waited on it; for a word that processes share, one of them."""
+    address: int
+    memory: Memory
+    symbol: str
+    """What the word is by its place: `LOCK_open`, `cache.mutex+0x8`, `/dev/shm/queue+0x40`; empty when it has no name."""
+    operation: FutexOperation
+    has_owner: bool
+    """Whether it holds the thread that has it, as glibc's mutexes and PI locks do: who releases it is its holder then,
+    else only a waker."""
+    ends: WaitEnds
+    total_ns: int
+    max_ns: int
+    histogram: tuple[int, ...]
+    """Of `HISTOGRAM_BUCKETS` buckets."""
+    threads: int
+    """How many threads waited."""
+    unreleased_ns: int = 0
+    """Time waited that no release was charged with: nobody had given the lock back by the end of the recording."""
+    name: str = ""
+    """Its symbol, or the class that it belongs to by the sites which take it: the same for all locks of a class."""
+    kind: str = ""
+    """`mutex`, `rwlock`, `condition`, …"""
+    is_idle: bool = False
+    """Whether waiting for it means to have nothing to do, rather than to be held up."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Stacks:
     """Distinct stacks, leaf first, one after the other.
@@ -116,18 +199,28 @@ class Stacks:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampleColumns:
-    """Samples summed up by (stack, thread): one row each.
+    """Samples summed up by (stack, thread, lock): one row each.
 
     `stack` int32[n] indexes `Profile.stacks`, `thread` int32[n] indexes `Profile.threads`,
-    `values` is int64[n, len(Profile.sample_types)].
+    `values` is int64[n, len(Profile.sample_types)]. `lock` int32[n] indexes `Profile.locks`, -1 for CPU samples.
     """
 
     stack: NDArray[np.int32]
     thread: NDArray[np.int32]
     values: NDArray[np.int64]
+    lock: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.stack)
+
+    def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> SampleColumns:
+        """Some of the rows, by a mask or by their numbers."""
+        return SampleColumns(self.stack[rows], self.thread[rows], self.values[rows], self.lock[rows])
+
+
+def samples_of_no_lock(stack: NDArray[np.int32], thread: NDArray[np.int32], values: NDArray[np.int64]) -> SampleColumns:
+    """The columns of samples none of which is a wait or a release."""
+    return SampleColumns(stack, thread, values, np.full(len(stack), -1, np.int32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +255,16 @@ class RecordingInfo:
     """Whether the kernel allowed its own frames to be recorded."""
     stack_bytes: int = 0
     """The most that was copied of each user stack."""
+    probes: str = ""
+    """What was attached to the kernel to see lock waits, by name; empty when they weren't recorded."""
+    wait_samples: int = 0
+    """Stacks taken of waiters."""
+    holder_samples: int = 0
+    """Stacks taken where locks were released."""
+    waits_left_out: int = 0
+    """Waits on futex words for which the table in the kernel had no room: counted, but not word by word."""
+    waits_unseen: int = 0
+    """Waits that couldn't be followed, because there were too many threads or a probe missed their end."""
     notes: tuple[str, ...] = ()
     """What the reader of the profile has to know, in whole sentences."""
 
@@ -178,6 +281,7 @@ class Profile:
     stacks: Stacks
     samples: SampleColumns
     recording: RecordingInfo = field(default_factory=RecordingInfo)
+    locks: tuple[Lock, ...] = ()
 
     @property
     def container(self) -> str:

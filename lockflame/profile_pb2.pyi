@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Profile(_message.Message):
-    __slots__ = ("sample_type", "sample", "mapping", "location", "function", "string_table", "drop_frames", "keep_frames", "time_nanos", "duration_nanos", "period_type", "period", "comment", "default_sample_type", "recording", "format")
+    __slots__ = ("sample_type", "sample", "mapping", "location", "function", "string_table", "drop_frames", "keep_frames", "time_nanos", "duration_nanos", "period_type", "period", "comment", "default_sample_type", "recording", "lock", "format")
     SAMPLE_TYPE_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_FIELD_NUMBER: _ClassVar[int]
     MAPPING_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,7 @@ class Profile(_message.Message):
     COMMENT_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_SAMPLE_TYPE_FIELD_NUMBER: _ClassVar[int]
     RECORDING_FIELD_NUMBER: _ClassVar[int]
+    LOCK_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     sample_type: _containers.RepeatedCompositeFieldContainer[ValueType]
     sample: _containers.RepeatedCompositeFieldContainer[Sample]
@@ -39,8 +40,9 @@ class Profile(_message.Message):
     comment: _containers.RepeatedScalarFieldContainer[int]
     default_sample_type: int
     recording: Recording
+    lock: _containers.RepeatedCompositeFieldContainer[Lock]
     format: int
-    def __init__(self, sample_type: _Optional[_Iterable[_Union[ValueType, _Mapping]]] = ..., sample: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ..., mapping: _Optional[_Iterable[_Union[Mapping, _Mapping]]] = ..., location: _Optional[_Iterable[_Union[Location, _Mapping]]] = ..., function: _Optional[_Iterable[_Union[Function, _Mapping]]] = ..., string_table: _Optional[_Iterable[str]] = ..., drop_frames: _Optional[int] = ..., keep_frames: _Optional[int] = ..., time_nanos: _Optional[int] = ..., duration_nanos: _Optional[int] = ..., period_type: _Optional[_Union[ValueType, _Mapping]] = ..., period: _Optional[int] = ..., comment: _Optional[_Iterable[int]] = ..., default_sample_type: _Optional[int] = ..., recording: _Optional[_Union[Recording, _Mapping]] = ..., format: _Optional[int] = ...) -> None: ...
+    def __init__(self, sample_type: _Optional[_Iterable[_Union[ValueType, _Mapping]]] = ..., sample: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ..., mapping: _Optional[_Iterable[_Union[Mapping, _Mapping]]] = ..., location: _Optional[_Iterable[_Union[Location, _Mapping]]] = ..., function: _Optional[_Iterable[_Union[Function, _Mapping]]] = ..., string_table: _Optional[_Iterable[str]] = ..., drop_frames: _Optional[int] = ..., keep_frames: _Optional[int] = ..., time_nanos: _Optional[int] = ..., duration_nanos: _Optional[int] = ..., period_type: _Optional[_Union[ValueType, _Mapping]] = ..., period: _Optional[int] = ..., comment: _Optional[_Iterable[int]] = ..., default_sample_type: _Optional[int] = ..., recording: _Optional[_Union[Recording, _Mapping]] = ..., lock: _Optional[_Iterable[_Union[Lock, _Mapping]]] = ..., format: _Optional[int] = ...) -> None: ...
 
 class ValueType(_message.Message):
     __slots__ = ("type", "unit")
@@ -51,14 +53,16 @@ class ValueType(_message.Message):
     def __init__(self, type: _Optional[int] = ..., unit: _Optional[int] = ...) -> None: ...
 
 class Sample(_message.Message):
-    __slots__ = ("location_id", "value", "label")
+    __slots__ = ("location_id", "value", "label", "lock")
     LOCATION_ID_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
+    LOCK_FIELD_NUMBER: _ClassVar[int]
     location_id: _containers.RepeatedScalarFieldContainer[int]
     value: _containers.RepeatedScalarFieldContainer[int]
     label: _containers.RepeatedCompositeFieldContainer[Label]
-    def __init__(self, location_id: _Optional[_Iterable[int]] = ..., value: _Optional[_Iterable[int]] = ..., label: _Optional[_Iterable[_Union[Label, _Mapping]]] = ...) -> None: ...
+    lock: int
+    def __init__(self, location_id: _Optional[_Iterable[int]] = ..., value: _Optional[_Iterable[int]] = ..., label: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., lock: _Optional[int] = ...) -> None: ...
 
 class Label(_message.Message):
     __slots__ = ("key", "str", "num", "num_unit")
@@ -137,7 +141,7 @@ class Function(_message.Message):
     def __init__(self, id: _Optional[int] = ..., name: _Optional[int] = ..., system_name: _Optional[int] = ..., filename: _Optional[int] = ..., start_line: _Optional[int] = ...) -> None: ...
 
 class Recording(_message.Message):
-    __slots__ = ("command", "pid", "host", "kernel", "started_unix_ns", "duration_ns", "event", "frequency_asked_hz", "cpu_time_ns", "samples", "lost", "throttled", "truncated", "unresolved", "skipped", "kernel_frames", "stack_bytes", "notes")
+    __slots__ = ("command", "pid", "host", "kernel", "started_unix_ns", "duration_ns", "event", "frequency_asked_hz", "cpu_time_ns", "samples", "lost", "throttled", "truncated", "unresolved", "skipped", "kernel_frames", "stack_bytes", "notes", "probes", "wait_samples", "holder_samples", "waits_left_out", "waits_unseen")
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
@@ -156,6 +160,11 @@ class Recording(_message.Message):
     KERNEL_FRAMES_FIELD_NUMBER: _ClassVar[int]
     STACK_BYTES_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
+    PROBES_FIELD_NUMBER: _ClassVar[int]
+    WAIT_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    WAITS_LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    WAITS_UNSEEN_FIELD_NUMBER: _ClassVar[int]
     command: str
     pid: int
     host: str
@@ -174,4 +183,53 @@ class Recording(_message.Message):
     kernel_frames: bool
     stack_bytes: int
     notes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, command: _Optional[str] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., kernel: _Optional[str] = ..., started_unix_ns: _Optional[int] = ..., duration_ns: _Optional[int] = ..., event: _Optional[str] = ..., frequency_asked_hz: _Optional[int] = ..., cpu_time_ns: _Optional[int] = ..., samples: _Optional[int] = ..., lost: _Optional[int] = ..., throttled: _Optional[int] = ..., truncated: _Optional[int] = ..., unresolved: _Optional[int] = ..., skipped: _Optional[int] = ..., kernel_frames: _Optional[bool] = ..., stack_bytes: _Optional[int] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+    probes: str
+    wait_samples: int
+    holder_samples: int
+    waits_left_out: int
+    waits_unseen: int
+    def __init__(self, command: _Optional[str] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., kernel: _Optional[str] = ..., started_unix_ns: _Optional[int] = ..., duration_ns: _Optional[int] = ..., event: _Optional[str] = ..., frequency_asked_hz: _Optional[int] = ..., cpu_time_ns: _Optional[int] = ..., samples: _Optional[int] = ..., lost: _Optional[int] = ..., throttled: _Optional[int] = ..., truncated: _Optional[int] = ..., unresolved: _Optional[int] = ..., skipped: _Optional[int] = ..., kernel_frames: _Optional[bool] = ..., stack_bytes: _Optional[int] = ..., notes: _Optional[_Iterable[str]] = ..., probes: _Optional[str] = ..., wait_samples: _Optional[int] = ..., holder_samples: _Optional[int] = ..., waits_left_out: _Optional[int] = ..., waits_unseen: _Optional[int] = ...) -> None: ...
+
+class Lock(_message.Message):
+    __slots__ = ("pid", "address", "memory", "operation", "symbol", "name", "kind", "has_owner", "is_idle", "woken", "timed_out", "value_changed", "interrupted", "failed", "still_open", "total_ns", "max_ns", "threads", "unreleased_ns", "histogram")
+    PID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    SYMBOL_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    HAS_OWNER_FIELD_NUMBER: _ClassVar[int]
+    IS_IDLE_FIELD_NUMBER: _ClassVar[int]
+    WOKEN_FIELD_NUMBER: _ClassVar[int]
+    TIMED_OUT_FIELD_NUMBER: _ClassVar[int]
+    VALUE_CHANGED_FIELD_NUMBER: _ClassVar[int]
+    INTERRUPTED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    STILL_OPEN_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_NS_FIELD_NUMBER: _ClassVar[int]
+    MAX_NS_FIELD_NUMBER: _ClassVar[int]
+    THREADS_FIELD_NUMBER: _ClassVar[int]
+    UNRELEASED_NS_FIELD_NUMBER: _ClassVar[int]
+    HISTOGRAM_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    address: int
+    memory: int
+    operation: int
+    symbol: str
+    name: str
+    kind: str
+    has_owner: bool
+    is_idle: bool
+    woken: int
+    timed_out: int
+    value_changed: int
+    interrupted: int
+    failed: int
+    still_open: int
+    total_ns: int
+    max_ns: int
+    threads: int
+    unreleased_ns: int
+    histogram: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, pid: _Optional[int] = ..., address: _Optional[int] = ..., memory: _Optional[int] = ..., operation: _Optional[int] = ..., symbol: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., has_owner: _Optional[bool] = ..., is_idle: _Optional[bool] = ..., woken: _Optional[int] = ..., timed_out: _Optional[int] = ..., value_changed: _Optional[int] = ..., interrupted: _Optional[int] = ..., failed: _Optional[int] = ..., still_open: _Optional[int] = ..., total_ns: _Optional[int] = ..., max_ns: _Optional[int] = ..., threads: _Optional[int] = ..., unreleased_ns: _Optional[int] = ..., histogram: _Optional[_Iterable[int]] = ...) -> None: ...

@@ -22,6 +22,7 @@ from lockflame.profile import (
     SampleColumns,
     Stacks,
     Thread,
+    samples_of_no_lock,
 )
 from lockflame.samples import Callchains, Recording, SampleTable
 from symbolize import ragged
@@ -204,7 +205,7 @@ def _sum_up(
     values = np.zeros((len(distinct), 2), dtype=np.int64)
     np.add.at(values[:, 0], row, 1)
     np.add.at(values[:, 1], row, np.rint(samples.period * ns_per_period).astype(np.int64))
-    return SampleColumns((distinct >> 32).astype(np.int32), (distinct & 0xFFFFFFFF).astype(np.int32), values)
+    return samples_of_no_lock((distinct >> 32).astype(np.int32), (distinct & 0xFFFFFFFF).astype(np.int32), values)
 
 
 def _truncation_notes(truncated: int, samples: int, stack_bytes: int) -> Iterable[str]:

@@ -16,9 +16,9 @@ from lockflame.profile import (
     Location,
     Profile,
     RecordingInfo,
-    SampleColumns,
     Stacks,
     Thread,
+    samples_of_no_lock,
 )
 
 NS_PER_SAMPLE = 10_000_000
@@ -60,7 +60,7 @@ def profile_of(
         locations=tuple(locations.values()),
         threads=(Thread(7, 7, "main"),),
         stacks=Stacks(np.array(offsets, np.int64), np.array(flat, np.int32)),
-        samples=SampleColumns(
+        samples=samples_of_no_lock(
             stack=np.arange(len(stacks), dtype=np.int32),
             thread=np.zeros(len(stacks), np.int32),
             values=np.stack((counts, counts * NS_PER_SAMPLE), axis=1),

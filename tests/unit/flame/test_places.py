@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flame.places import place_texts, places_of
 from flame.tree import build_tree
-from lockflame.profile import SAMPLES, FrameKind, Function, Line, Location, Mapping, SampleColumns, Stacks
+from lockflame.profile import SAMPLES, FrameKind, Function, Line, Location, Mapping, Stacks, samples_of_no_lock
 
 FUNCTIONS = (Function("a", "", "/src/lock.cc", 7), Function("b", ""), Function("a", "", "/src/other.cc"))
 MAPPINGS = (Mapping(0, 1, 0, "/usr/lib/libfoo.so.1", ""), Mapping(2, 3, 0, "/opt/app\n", ""))
@@ -35,7 +35,7 @@ def located(base, stacks):
         sample_types=(SAMPLES,),
         locations=locations,
         stacks=Stacks(np.cumsum([0, *(len(path) for path, _ in stacks)]), np.array(flat, np.int32)),
-        samples=SampleColumns(
+        samples=samples_of_no_lock(
             np.arange(len(stacks), dtype=np.int32),
             np.zeros(len(stacks), np.int32),
             np.array([[weight] for _, weight in stacks], np.int64).reshape(-1, 1),

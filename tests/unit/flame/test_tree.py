@@ -18,10 +18,10 @@ from lockflame.profile import (
     Line,
     Location,
     Profile,
-    SampleColumns,
     SampleType,
     Stacks,
     Thread,
+    samples_of_no_lock,
 )
 
 names = st.sampled_from(["a", "b", "c", "a[k]", "b[j]"])
@@ -133,7 +133,7 @@ def test_threads_and_addresses_of_one_function_are_merged(profile_of):
         locations=(*base.locations, replace(base.locations[work], address=0x9999)),
         threads=(*base.threads, Thread(7, 8, "other")),
         stacks=Stacks(np.array([0, 2, 4]), np.array([work, 1, len(base.locations), 1], np.int32)),
-        samples=SampleColumns(
+        samples=samples_of_no_lock(
             np.array([0, 0, 1], np.int32), np.array([0, 1, 0], np.int32), np.array([[1, 5], [1, 7], [1, 11]])
         ),
     )
@@ -183,7 +183,7 @@ def random_profile(stacks: int, depth: int) -> Profile:
         locations=tuple(Location(index, -1, (Line(index),), FrameKind.USER) for index in range(functions)),
         threads=(Thread(1, 1, "main"),),
         stacks=Stacks(np.arange(stacks + 1) * depth, flat.ravel()),
-        samples=SampleColumns(
+        samples=samples_of_no_lock(
             np.arange(stacks, dtype=np.int32), np.zeros(stacks, np.int32), np.ones((stacks, 1), np.int64)
         ),
     )

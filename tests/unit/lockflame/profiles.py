@@ -18,9 +18,9 @@ from lockflame.profile import (
     Mapping,
     Profile,
     RecordingInfo,
-    SampleColumns,
     Stacks,
     Thread,
+    samples_of_no_lock,
 )
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -85,7 +85,7 @@ def profiles(draw: st.DrawFn) -> Profile:
             np.cumsum([0, *map(len, stacks)], dtype=np.int64),
             np.array([location for stack in stacks for location in stack], np.int32),
         ),
-        samples=SampleColumns(rows[:, 0].astype(np.int32), rows[:, 1].astype(np.int32), rows[:, 2:]),
+        samples=samples_of_no_lock(rows[:, 0].astype(np.int32), rows[:, 1].astype(np.int32), rows[:, 2:]),
         recording=draw(recordings()),
     )
 

@@ -22,9 +22,9 @@ from lockflame.profile import (
     Mapping,
     Profile,
     RecordingInfo,
-    SampleColumns,
     Stacks,
     Thread,
+    samples_of_no_lock,
 )
 from lockflame.profile_pb2 import Profile as Message
 from tests.unit.lockflame.profiles import escaped, profiles, rows_of
@@ -52,7 +52,7 @@ def small_profile(recording: RecordingInfo | None = None) -> Profile:
         ),
         threads=(Thread(10, 11, "worker"),),
         stacks=Stacks(np.array([0, 2, 4], np.int64), np.array([1, 0, 2, 0], np.int32)),
-        samples=SampleColumns(
+        samples=samples_of_no_lock(
             np.array([0, 1], np.int32), np.array([0, 0], np.int32), np.array([[7, 70_000_000], [3, 30_000_000]])
         ),
         recording=recording or RecordingInfo(samples=10, frequency_asked_hz=99, event="cpu-clock"),
@@ -115,7 +115,7 @@ def test_columns_have_their_types() -> None:
 def test_a_profile_without_samples_can_be_read() -> None:
     empty = replace(
         small_profile(),
-        samples=SampleColumns(np.empty(0, np.int32), np.empty(0, np.int32), np.empty((0, 2), np.int64)),
+        samples=samples_of_no_lock(np.empty(0, np.int32), np.empty(0, np.int32), np.empty((0, 2), np.int64)),
         stacks=Stacks(np.zeros(1, np.int64), np.empty(0, np.int32)),
     )
     found = decode(encode(empty), "x")

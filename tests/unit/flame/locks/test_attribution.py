@@ -21,9 +21,9 @@ from lockflame.profile import (
     Line,
     Location,
     Profile,
-    SampleColumns,
     Stacks,
     Thread,
+    samples_of_no_lock,
 )
 
 OURS = load_rules()
@@ -237,7 +237,7 @@ def test_two_million_frames_in_a_moment() -> None:
         locations=tuple(Location(at, -1, (Line(at),), FrameKind.USER) for at in range(len(names))),
         threads=(Thread(1, 1, "t"),),
         stacks=Stacks(np.arange(0, count * depth + 1, depth), frames.reshape(-1)),
-        samples=SampleColumns(
+        samples=samples_of_no_lock(
             np.arange(count, dtype=np.int32), np.zeros(count, np.int32), np.ones((count, 2), np.int64)
         ),
     )
