@@ -13,7 +13,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 DEBIAN_VENV := python3-venv
-DEBIAN_DEMO := $(DEBIAN_VENV) g++ libdw1
+DEBIAN_DEMO := $(DEBIAN_VENV) g++ libdw1 python3-bpfcc linux-headers-amd64
 DEBIAN_TEST := $(DEBIAN_DEMO) binutils bpftrace dwz gcc golang-go linux-perf libc6-dbg chromium fonts-dejavu-core \
 	mariadb-server sysbench redis-server redis-tools postgresql postgresql-contrib
 

@@ -158,7 +158,7 @@ class Lock:
     address: int
     memory: Memory
     symbol: str
-    """What the word is by its place: `LOCK_open`, `cache.mutex+0x8`, `/dev/shm/queue+0x40`; empty when it has no name."""
+    """What the word is by its place: `LOCK_open`, `cache.mutex+0x8`, `/dev/shm/queue+0x40`; empty if it has none."""
     operation: FutexOperation
     has_owner: bool
     """Whether it holds the thread that has it, as glibc's mutexes and PI locks do: who releases it is its holder then,

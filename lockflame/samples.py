@@ -6,19 +6,14 @@ each other.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lockflame.events import Event, ProcessSnapshot
-
-X86_64_REGISTERS = (
-    *("ax", "bx", "cx", "dx", "si", "di", "bp", "sp", "ip", "flags", "cs", "ss"),
-    *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
-)
-"""The columns of `SampleTable.registers`: the kernel's order of x86-64's registers without ds, es, fs
-and gs (linux/arch/x86/include/uapi/asm/perf_regs.h)."""
+from lockflame.profile import Lock
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +74,41 @@ class SampleTable:
         return len(self.time_ns)
 
 
+class Reason(enum.IntEnum):
+    """Why a sample was taken."""
+
+    CPU = 0
+    """Its thread used CPU time."""
+    WAIT = 1
+    """Its thread has waited for a lock."""
+    RELEASE = 2
+    """Its thread releases a lock."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LockColumns:
+    """What samples have to do with locks, one row for each row of the samples.
+
+    `reason` uint8[n] (values of `Reason`); `lock` int32[n] indexes `Recording.locks`, -1 for CPU samples; `weight_ns`
+    int64[n] is the time waited that a sample stands for: those of a lock's waits sum up to its total, those of its
+    releases to what they were charged with; `waits` int64[n] is how many waits it stands for.
+    """
+
+    reason: NDArray[np.uint8]
+    lock: NDArray[np.int32]
+    weight_ns: NDArray[np.int64]
+    waits: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class FutexWord:
+    """A lock before it has a name: `lock` lacks what tells of its place. `first_ns` is when it was first waited for."""
+
+    lock: Lock
+    is_shared: bool
+    first_ns: int
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """All that was recorded; the symbolizer makes a `Profile` of it."""
@@ -89,3 +119,8 @@ class Recording:
     snapshots: tuple[ProcessSnapshot, ...]
     containers: dict[int, str] = field(default_factory=dict[int, str])
     """The container of each process that is in one, by pid."""
+    lock_columns: LockColumns | None = None
+    """Only of recordings of lock waits."""
+    locks: tuple[FutexWord, ...] = ()
+    memory_maps: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    """/proc/PID/maps of processes that have locks, at the recording's end or before theirs."""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 from collections.abc import Iterator
-from pathlib import Path
 
 from lockflame.checks import Check, State
 from lockflame.errors import LockflameError, reason_of
 from sampler.attach import choose_events, online_cpus, open_rings
+from sampler.bpf import syscall
+from sampler.bpf.compile import bcc_folder, kernel_headers
+from sampler.bpf.tracefs import TraceFs
 from sampler.limits import max_sample_rate_hz, paranoid_level
 from sampler.recorder import ring_bytes
 
-TRACEFS = Path("/sys/kernel/tracing")
-BCC_FOLDERS = (Path("/usr/lib/python3/dist-packages/bcc"), Path("/usr/lib/python3/site-packages/bcc"))
-BPF_SYSCALL = 321
 PROBE_FREQUENCY_HZ = 99
 PROBE_STACK_BYTES = 32768
 
@@ -27,8 +24,8 @@ def sampler_checks() -> Iterator[Check]:
     yield _bpf_check()
     yield _bcc_check()
     yield _headers_check()
-    yield _tracefs_check()
-    yield _kprobes_check()
+    yield from _tracing_checks()
+    yield _probes_check()
 
 
 def _perf_checks() -> Iterator[Check]:
@@ -80,53 +77,62 @@ def _buffers_check() -> Check:
 
 
 def _bpf_check() -> Check:
-    """Asks for a map, the least that BPF can do (bpf(2), BPF_MAP_CREATE of an array with one entry)."""
-    attr = (ctypes.c_uint32 * 18)(2, 4, 8, 1)
-    libc = ctypes.CDLL(None, use_errno=True)
-    descriptor = libc.syscall(ctypes.c_long(BPF_SYSCALL), 0, attr, ctypes.sizeof(attr))
-    if descriptor >= 0:
-        os.close(descriptor)
-        return Check("BPF", State.OK, "allowed")
-    reason = os.strerror(ctypes.get_errno())
-    return Check("BPF", State.MISSING, f"bpf(2): {reason}; needed for lock probes only", "run as root")
+    """Asks for a map, the least that BPF can do."""
+    try:
+        os.close(syscall.create_map(syscall.MAP_ARRAY, 4, 8, 1, 0))
+    except OSError as error:
+        return Check("BPF", State.MISSING, f"bpf(2): {reason_of(error)}; needed for lock probes only", "run as root")
+    return Check("BPF", State.OK, "allowed")
 
 
 def _bcc_check() -> Check:
-    for folder in BCC_FOLDERS:
-        if folder.is_dir():
-            return Check("BCC", State.OK, str(folder))
-    return Check("BCC", State.MISSING, "needed for lock probes only", "apt-get install python3-bpfcc")
+    folder = bcc_folder()
+    if folder is None:
+        return Check("BCC", State.MISSING, "needed for lock probes only", "apt-get install python3-bpfcc")
+    return Check("BCC", State.OK, str(folder / "bcc"))
 
 
 def _headers_check() -> Check:
-    release = platform.release()
-    candidates = [Path(f"/lib/modules/{release}/build"), *sorted(Path("/usr/src").glob("linux-headers-*"))]
-    for folder in candidates:
-        if folder.is_dir():
-            return Check("kernel headers", State.OK, str(folder))
-    return Check("kernel headers", State.MISSING, "needed for lock probes only", "apt-get install linux-headers-amd64")
+    headers = kernel_headers()
+    if headers is None:
+        mend = "apt-get install linux-headers-amd64"
+        return Check("kernel headers", State.MISSING, "needed for lock probes only", mend)
+    return Check("kernel headers", State.OK, str(headers[0]))
 
 
-def _tracefs_check() -> Check:
+def _tracing_checks() -> Iterator[Check]:
     try:
-        if (TRACEFS / "events" / "syscalls" / "sys_enter_futex").is_dir():
-            return Check("futex tracepoints", State.OK, str(TRACEFS / "events/syscalls/sys_enter_futex"))
-        if (TRACEFS / "events").is_dir():
-            return Check("futex tracepoints", State.MISSING, "the kernel has no CONFIG_FTRACE_SYSCALLS")
-        detail = f"tracefs is not mounted at {TRACEFS}; needed for lock probes only"
+        with TraceFs() as tracefs:
+            has_futex, has_kprobes = tracefs.has("events/syscalls/sys_enter_futex"), tracefs.has("kprobe_events")
     except OSError as error:
-        return Check("futex tracepoints", State.MISSING, f"{TRACEFS}: {reason_of(error)}", "run as root")
-    return Check("futex tracepoints", State.MISSING, detail, f"mount -t tracefs tracefs {TRACEFS}")
+        mend = "run as root" if os.geteuid() else "mount -t tracefs tracefs /sys/kernel/tracing"
+        yield Check("futex tracepoints", State.MISSING, f"tracefs: {reason_of(error)}; for lock probes only", mend)
+        yield Check("kprobes", State.LIMITED, "not known without tracefs", mend)
+        return
+    if has_futex:
+        yield Check("futex tracepoints", State.OK, "available")
+    else:
+        yield Check("futex tracepoints", State.MISSING, "the kernel has no CONFIG_FTRACE_SYSCALLS")
+    if has_kprobes:
+        yield Check("kprobes", State.OK, "available")
+    else:
+        yield Check("kprobes", State.LIMITED, "the kernel has none (CONFIG_KPROBES); lock probes use tracepoints")
 
 
-def _kprobes_check() -> Check:
+def _probes_check() -> Check:
+    """Attaches the lock probes to ourselves. Compiles them where that wasn't done yet: the next recording is faster."""
+    from sampler.futex.probes import FutexProbes, ProbeKind
+
     try:
-        if (TRACEFS / "kprobe_events").exists():
-            return Check("kprobes", State.OK, "available")
-    except OSError as error:
-        return Check("kprobes", State.LIMITED, reason_of(error), "run as root")
-    if not (TRACEFS / "events").is_dir():
-        return Check(
-            "kprobes", State.LIMITED, "not known: tracefs is not mounted", f"mount -t tracefs tracefs {TRACEFS}"
-        )
-    return Check("kprobes", State.LIMITED, "the kernel has none (CONFIG_KPROBES); lock probes use tracepoints")
+        choice = choose_events(os.getpid(), PROBE_FREQUENCY_HZ, PROBE_STACK_BYTES)
+        rings = open_rings(online_cpus(), 0)
+        try:
+            probes = FutexProbes(os.getpid(), ProbeKind.AUTO, PROBE_FREQUENCY_HZ, choice.attr(), rings)
+            names = probes.names
+            probes.close()
+        finally:
+            for ring in rings:
+                ring.close()
+    except LockflameError as error:
+        return Check("lock probes", State.MISSING, error.why, error.what_to_do)
+    return Check("lock probes", State.OK, f"attached: {names}")

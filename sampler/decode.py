@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import IO
 
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lockflame.events import CommEvent, Event, ExitEvent, FileMapping, ForkEvent, KernelSymbolEvent, MapEvent
-from lockflame.samples import X86_64_REGISTERS, Callchains, SampleTable, StackCopies
+from lockflame.registers import X86_64_REGISTERS
+from lockflame.samples import Callchains, SampleTable, StackCopies
 from sampler import record_types as types
 
 Index = NDArray[np.int64]
@@ -25,6 +27,8 @@ Index = NDArray[np.int64]
 ID_WORD, TID_WORD, TIME_WORD, CPU_WORD, PERIOD_WORD, CHAIN_WORD = 1, 3, 4, 5, 6, 7
 # What sample_id_all puts at the end of every other record: TID, TIME, CPU, IDENTIFIER.
 TRAILER_BYTES = 32
+# What a program in the kernel adds to a sample, between its callchain and its registers: the size, 52 bytes.
+RAW_WORDS = 7
 REGISTERS_ABI_64 = 2
 PROT_EXEC = 4
 
@@ -34,10 +38,14 @@ class Decoded:
     """All that the records of a spool say.
 
     `skipped` counts records that made no sense; `covered_twice` are the late threads that had
-    inherited their parent's events after all.
+    inherited their parent's events after all. `raw` uint64[n, 7] is what the programs in the kernel wrote with their
+    samples (struct sample of futex.bpf.c, the record's own word of its size in front), 0 for CPU samples, which
+    `is_cpu` bool[n] tells apart; the `period` of the others is 0.
     """
 
     samples: SampleTable
+    raw: NDArray[np.uint64]
+    is_cpu: NDArray[np.bool_]
     events: tuple[Event, ...]
     lost: int
     throttled: int
@@ -57,33 +65,44 @@ class _Walk:
     skipped: int = 0
 
 
-def decode_spool(spool: IO[bytes], has_stacks: bool, late_ids: dict[int, set[int]]) -> Decoded:
+def decode_spool(
+    spool: IO[bytes], has_stacks: bool, late_ids: dict[int, set[int]], raw_ids: Collection[int] = ()
+) -> Decoded:
     """Decodes a spool file; see `decode`. The columns refer to the mapped file, which stays open for them."""
     size = os.fstat(spool.fileno()).st_size
     data = mmap.mmap(spool.fileno(), size, access=mmap.ACCESS_READ) if size else b""
-    return decode(data, has_stacks, late_ids)
+    return decode(data, has_stacks, late_ids, raw_ids)
 
 
-def decode(data: bytes | mmap.mmap, has_stacks: bool, late_ids: dict[int, set[int]]) -> Decoded:
+def decode(
+    data: bytes | mmap.mmap, has_stacks: bool, late_ids: dict[int, set[int]], raw_ids: Collection[int] = ()
+) -> Decoded:
     """Decodes records that stand one after the other in `data`.
 
     `has_stacks`: whether samples carry user registers and a stack copy. `late_ids`: for some threads,
-    the ids of events of their own; they may have inherited their parent's events as well.
+    the ids of events of their own; they may have inherited their parent's events as well. `raw_ids`: the ids of the
+    events whose samples were taken by programs in the kernel, and carry bytes of theirs.
     A record that is cut off or contradicts itself is skipped and counted.
     """
     walk = _walk_headers(data)
     words = np.frombuffer(data, dtype=np.uint64, count=len(data) // 8)
     at = np.array(walk.sample_words, dtype=np.int64)
     word_sizes = np.array(walk.sample_sizes, dtype=np.int64) // 8
-    is_whole = _whole_samples(words, at, word_sizes, has_stacks)
+    # A record too short to have an id has no place for what follows it either.
+    has_raw = np.isin(words[np.minimum(at + ID_WORD, max(len(words) - 1, 0))], np.array([*raw_ids], dtype=np.uint64))
+    is_whole = _whole_samples(words, at, word_sizes, has_stacks, has_raw)
     skipped = walk.skipped + int((~is_whole).sum())
-    at = at[is_whole]
-    counts, covered_twice = _counting(words, at, late_ids)
-    at = at[counts]
-    at = at[np.argsort(words[at + TIME_WORD], kind="stable")]
+    at, has_raw = at[is_whole], has_raw[is_whole]
+    counts, covered_twice = _counting(words, at[~has_raw], late_ids)
+    at = np.concatenate((at[~has_raw][counts], at[has_raw]))
+    is_cpu = np.arange(len(at)) < int(counts.sum())
+    order = np.argsort(words[at + TIME_WORD], kind="stable")
+    at, is_cpu = at[order], is_cpu[order]
     walk.events.sort(key=lambda event: event.time_ns)
     return Decoded(
-        samples=_sample_table(words, at, has_stacks),
+        samples=_sample_table(words, at, has_stacks, is_cpu),
+        raw=_raw_words(words, at, is_cpu),
+        is_cpu=is_cpu,
         events=tuple(walk.events),
         lost=walk.lost,
         throttled=walk.throttled,
@@ -174,11 +193,17 @@ def _text(field: bytes) -> str:
     return os.fsdecode(field.split(b"\0", 1)[0])
 
 
-def _whole_samples(words: NDArray[np.uint64], at: Index, sizes: Index, has_stacks: bool) -> NDArray[np.bool_]:
+def _whole_samples(
+    words: NDArray[np.uint64], at: Index, sizes: Index, has_stacks: bool, has_raw: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
     """Which samples' inner lengths add up to their record's length."""
     is_whole = sizes > CHAIN_WORD
     length = np.zeros(len(at), dtype=np.int64)
     length[is_whole] = CHAIN_WORD + 1 + _bounded(words[at[is_whole] + CHAIN_WORD])
+    is_whole &= ~has_raw | (length + RAW_WORDS <= sizes)
+    raw_sizes = words[at[is_whole & has_raw] + length[is_whole & has_raw]] & np.uint64(0xFFFFFFFF)
+    is_whole[is_whole & has_raw] = raw_sizes == RAW_WORDS * 8 - 4
+    length += np.where(has_raw, RAW_WORDS, 0)
     if not has_stacks:
         return is_whole & (length == sizes)
     is_whole &= length < sizes
@@ -213,18 +238,27 @@ def _counting(
     return ~is_double, frozenset(owner_of_id[identifier] for identifier in set(ids[is_double].tolist()))
 
 
-def _sample_table(words: NDArray[np.uint64], at: Index, has_stacks: bool) -> SampleTable:
+def _raw_words(words: NDArray[np.uint64], at: Index, is_cpu: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    raw = np.zeros((len(at), RAW_WORDS), dtype=np.uint64)
+    start = at[~is_cpu] + CHAIN_WORD + 1 + words[at[~is_cpu] + CHAIN_WORD].astype(np.int64)
+    raw[~is_cpu] = words[start[:, None] + np.arange(RAW_WORDS)]
+    return raw
+
+
+def _sample_table(words: NDArray[np.uint64], at: Index, has_stacks: bool, is_cpu: NDArray[np.bool_]) -> SampleTable:
     ids = words[at + TID_WORD]
     chain_start = at + CHAIN_WORD + 1
     chain_length = words[at + CHAIN_WORD].astype(np.int64)
     kernel, user = _split_chains(words, chain_start, chain_length)
-    registers, has_registers, stacks = _registers_and_stacks(words, chain_start + chain_length, has_stacks)
+    registers, has_registers, stacks = _registers_and_stacks(
+        words, chain_start + chain_length + np.where(is_cpu, 0, RAW_WORDS), has_stacks
+    )
     return SampleTable(
         time_ns=words[at + TIME_WORD].astype(np.int64),
         pid=(ids & np.uint64(0xFFFFFFFF)).astype(np.int32),
         tid=(ids >> np.uint64(32)).astype(np.int32),
         cpu=(words[at + CPU_WORD] & np.uint64(0xFFFFFFFF)).astype(np.int32),
-        period=words[at + PERIOD_WORD].astype(np.int64),
+        period=np.where(is_cpu, words[at + PERIOD_WORD].astype(np.int64), 0),
         kernel=kernel,
         user=user,
         registers=registers,

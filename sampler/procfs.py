@@ -182,6 +182,53 @@ def _open(path: str, flags: int) -> int:
         return -1
 
 
+def first_of_program(pid: int) -> int:
+    """The oldest of a process's ancestors, itself included, of which it is a fork by way of forks of one program."""
+    program = _program(pid)
+    while program:
+        status = process_status(pid)
+        if status is None or status.parent_pid <= 1 or _program(status.parent_pid) != program:
+            break
+        pid = status.parent_pid
+    return pid
+
+
+def _program(pid: int) -> tuple[int, int] | None:
+    """The file that a process runs, by device and inode."""
+    try:
+        status = os.stat(f"/proc/{pid}/exe")
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def memory_maps(pids: Iterable[int]) -> dict[int, bytes]:
+    """/proc/PID/maps as it is, of those that live."""
+    maps = {pid: _read(f"/proc/{pid}/maps") for pid in pids}
+    return {pid: content for pid, content in maps.items() if content}
+
+
+def inner_tids(pids: Iterable[int]) -> dict[tuple[int, int], int]:
+    """The threads of processes in another pid namespace than ours: (pid, tid as they see it) to their tid here."""
+    ours = _pid_namespace(os.getpid())
+    found: dict[tuple[int, int], int] = {}
+    for pid in pids:
+        if _pid_namespace(pid) in (ours, None):
+            continue
+        for tid in threads(pid):
+            inside = _pid_inside(tid)
+            if inside is not None:
+                found[pid, inside] = tid
+    return found
+
+
+def _pid_namespace(pid: int) -> int | None:
+    try:
+        return os.stat(f"/proc/{pid}/ns/pid").st_ino
+    except OSError:
+        return None
+
+
 def _pid_inside(pid: int) -> int | None:
     """A process's number in its own pid namespace (the last one in NSpid of proc_pid_status(5))."""
     for line in (_read(f"/proc/{pid}/status") or b"").splitlines():

@@ -11,7 +11,7 @@ import select
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from lockflame.errors import reason_of
 from lockflame.events import HeldFiles, HeldJitFiles, ProcessSnapshot
@@ -29,6 +29,9 @@ from sampler.attach import (
 from sampler.ring import RingBuffer
 from sampler.signals import StopSignals
 from sampler.spool import open_spool
+
+if TYPE_CHECKING:
+    from sampler.futex.probes import FutexProbes, RawLocks
 
 RING_BYTES_TOTAL = 32 << 20
 RING_BYTES_LEAST = 512 << 10
@@ -69,6 +72,7 @@ class RawRecording:
     started_ns: int
     ended_ns: int
     notes: tuple[str, ...]
+    locks: RawLocks | None = None
 
     def close(self) -> None:
         """Frees the spool and the mapped files."""
@@ -81,10 +85,18 @@ class RawRecording:
 class Recorder:
     """One recording of a process and its children: `start`, `run`, `finish`, and `close` at the end."""
 
-    def __init__(self, pid: int, frequency_hz: int, stack_bytes: int, enable_on_exec: bool = False) -> None:
+    def __init__(
+        self,
+        pid: int,
+        frequency_hz: int,
+        stack_bytes: int,
+        enable_on_exec: bool = False,
+        probe: str | None = None,
+    ) -> None:
         """Opens everything, disabled. With `enable_on_exec` the kernel starts it when `pid` calls exec.
 
-        Raises `LockflameError`; then nothing is left open.
+        With `probe` (a value of `ProbeKind`), lock waits are followed too. Raises `LockflameError`; then nothing is
+        left open.
         """
         self._pid = pid
         self._starts_by_itself = enable_on_exec
@@ -99,8 +111,12 @@ class Recorder:
         self._held_jit: HeldJitFiles = {}
         self._notes: list[str] = []
         self._is_finished = False
+        self._probes: FutexProbes | None = None
         try:
             self._rings = open_rings(cpus, ring_bytes(frequency_hz, stack_bytes, len(cpus)))
+            if probe is not None:
+                # First: compiling them may take seconds.
+                self._probes = _attach_probes(pid, probe, self.choice, self._rings)
             self._events, notes = attach(pid, self._rings, self.choice)
             self._notes += notes
         except BaseException:
@@ -109,7 +125,11 @@ class Recorder:
 
     def start(self) -> None:
         """Enables the events; the recording's time begins."""
+        if self._probes is not None:
+            self._probes.prepare()
         self._started_unix_ns, self._started_ns = time.time_ns(), time.monotonic_ns()
+        if self._probes is not None:
+            self._probes.start(self._started_ns)
         if self._starts_by_itself:
             return
         perf_event.enable_own_events()
@@ -155,12 +175,14 @@ class Recorder:
 
     def finish(self) -> RawRecording:
         """Ends the recording and returns it; the caller closes its spool."""
+        ended_ns = self._probes.end() if self._probes is not None else 0
         perf_event.disable_own_events()
-        ended_ns = time.monotonic_ns()
+        ended_ns = ended_ns or time.monotonic_ns()
         try:
             self._drain_rest()
         except OSError as error:
             self._notes.append(f"The last samples are missing: {reason_of(error)}.")
+        locks = self._finish_probes(ended_ns) if self._probes is not None else None
         counts = tuple(_count(event) for event in self._events)
         self._is_finished = True
         return RawRecording(
@@ -174,7 +196,22 @@ class Recorder:
             started_ns=self._started_ns,
             ended_ns=ended_ns,
             notes=tuple(self._notes),
+            locks=locks,
         )
+
+    def _finish_probes(self, ended_ns: int) -> RawLocks:
+        assert self._probes is not None
+        from sampler.futex.open_waits import samples_of
+
+        open_waits = self._probes.open_waits(ended_ns)
+        sample_id = min(self._probes.sample_ids)
+        records = samples_of(open_waits, self._started_ns, ended_ns, self.choice.stack_bytes, sample_id)
+        try:
+            self._spool.write(b"".join(records))
+        except OSError as error:
+            self._notes.append(f"The stacks of waits that were open at the end are missing: {reason_of(error)}.")
+        self._notes += self._probes.notes
+        return self._probes.counted(open_waits)
 
     def close(self) -> None:
         """Ends all events and frees the buffers; spool and held files too, unless `finish` has given them away."""
@@ -184,6 +221,9 @@ class Recorder:
                 os.close(descriptor)
             procfs.close_jit_files(self._held_jit)
             self._held_files, self._held_jit = {}, {}
+        if self._probes is not None:
+            self._probes.close()
+            self._probes = None
         close_events(self._events)
         self._events = []
         for ring in self._rings:
@@ -248,6 +288,13 @@ def ring_bytes(frequency_hz: int, stack_bytes: int, cpus: int) -> int:
     while size < wanted and size * 2 <= most:
         size *= 2
     return size
+
+
+def _attach_probes(pid: int, kind: str, choice: EventChoice, rings: list[RingBuffer]) -> FutexProbes:
+    # Late: a recording without probes does without all of it.
+    from sampler.futex.probes import FutexProbes, ProbeKind
+
+    return FutexProbes(pid, ProbeKind(kind), choice.frequency_hz, choice.attr(), rings)
 
 
 def _count(event: OpenEvent) -> EventCount:

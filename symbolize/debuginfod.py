@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from lockflame.cache_folder import CacheFolder, open_trusted, user_cache
 from lockflame.errors import LockflameError, reason_of
-from symbolize.cache_folder import CacheFolder, open_trusted, user_cache
 
 if TYPE_CHECKING:
     from symbolize.download import KeepGoing, Limits

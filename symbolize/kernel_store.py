@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lockflame.cache_folder import CacheFolder, user_cache
 from symbolize.array_files import DAMAGED, load_arrays, save_arrays
-from symbolize.cache_folder import CacheFolder, user_cache
 from symbolize.kernel import KernelSymbols
 
 FORMAT = 1

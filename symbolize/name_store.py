@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lockflame.cache_folder import CacheFolder, user_cache
 from lockflame.errors import reason_of
-from symbolize.cache_folder import CacheFolder, user_cache
 from symbolize.source_lines import Extent
 
 FORMAT = 1

@@ -9,8 +9,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from lockflame.cache_folder import CacheFolder, user_cache
 from symbolize.array_files import DAMAGED, load_arrays, save_arrays
-from symbolize.cache_folder import CacheFolder, user_cache
 from symbolize.unwind import RuleTable
 
 FORMAT = 1

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from lockflame.events import HeldFiles, HeldJitFiles
 from lockflame.profile import (
-    CPU,
-    SAMPLES,
     FrameKind,
     Function,
     Line,
@@ -19,12 +17,10 @@ from lockflame.profile import (
     Mapping,
     Profile,
     RecordingInfo,
-    SampleColumns,
     Stacks,
     Thread,
-    samples_of_no_lock,
 )
-from lockflame.samples import Callchains, Recording, SampleTable
+from lockflame.samples import Callchains, LockColumns, Reason, Recording, SampleTable
 from symbolize import ragged
 from symbolize.address_space import CommTimeline, replay
 from symbolize.code_map import ADDRESS_MASK, CodeMap, Image
@@ -34,10 +30,12 @@ from symbolize.image_names import ImageNamer
 from symbolize.jit import find_jitdumps, name_generated
 from symbolize.kernel_store import KernelStore
 from symbolize.kernel_store import default_folder as kernel_store_folder
+from symbolize.lock_places import placed_locks
 from symbolize.name_store import NamedFrame, NameStore
 from symbolize.name_store import default_folder as name_store_folder
 from symbolize.naming import MARKER_KEY, Name, Namer
 from symbolize.rule_store import RuleStore, default_folder
+from symbolize.summing import sample_types, sum_up, with_unsampled
 from symbolize.unresolved import count_unresolved
 from symbolize.unwind import RuleCache
 from symbolize.user_stacks import UserStacks, complete_stacks
@@ -68,7 +66,8 @@ def symbolize(
     spaces = replay(recording.snapshots, recording.events, samples.pid, samples.time_ns)
     code_map = CodeMap(spaces.spaces, held_files or {})
     name_store = NameStore(name_store_folder())
-    images = ImageNamer(code_map, DebugFiles(debug_folders, debuginfod), name_store)
+    debug_files = DebugFiles(debug_folders, debuginfod)
+    images = ImageNamer(code_map, debug_files, name_store)
     namer = Namer(code_map, images, recording.events, KernelStore(kernel_store_folder()))
     store = RuleStore(default_folder())
     rules = RuleCache(code_map.unwind_data, lambda image: store.load(code_map.rules_key(image)))
@@ -94,17 +93,31 @@ def symbolize(
         *(debuginfod.notes() if debuginfod else ()),
         *unresolved.notes(),
     )
-    counts = {"samples": len(samples), "truncated": truncated, "unresolved": unresolved.total}
-    return Profile(
-        sample_types=(SAMPLES, CPU),
+    locks = recording.lock_columns
+    counts = {
+        "samples": _count(locks, Reason.CPU, len(samples)),
+        "wait_samples": _count(locks, Reason.WAIT, 0),
+        "holder_samples": _count(locks, Reason.RELEASE, 0),
+        "truncated": truncated,
+        "unresolved": unresolved.total,
+    }
+    profile = Profile(
+        sample_types=sample_types(locks),
         mappings=mappings,
         functions=functions,
         locations=locations,
         threads=threads,
         stacks=_stacks(offsets, frames, representatives),
-        samples=_sum_up(samples, stack_of_sample, thread_of_sample, ns_per_period),
+        samples=sum_up(samples, stack_of_sample, thread_of_sample, ns_per_period, locks),
         recording=replace(info, **counts, notes=(*info.notes, *notes)),
+        locks=placed_locks(recording, held_files or {}, debug_files) if recording.locks else (),
     )
+    return with_unsampled(profile)
+
+
+def _count(locks: LockColumns | None, reason: Reason, without: int) -> int:
+    """How many samples were taken for that reason; `without` where no locks were recorded."""
+    return without if locks is None else int((locks.reason == reason).sum())
 
 
 def _whole_stacks(samples: SampleTable, user: UserStacks) -> tuple[ragged.Offsets, NDArray[np.uint64]]:
@@ -194,18 +207,6 @@ def _stacks(offsets: ragged.Offsets, frames: NDArray[np.int64], representatives:
     lengths = np.diff(offsets)[representatives]
     rows = ragged.positions(offsets[representatives], lengths)
     return Stacks(ragged.offsets_of(lengths), frames[rows].astype(np.int32))
-
-
-def _sum_up(
-    samples: SampleTable, stack: NDArray[np.int32], thread: NDArray[np.int32], ns_per_period: float
-) -> SampleColumns:
-    """One row for each (stack, thread) with the number of samples and their CPU time."""
-    pairs = (stack.astype(np.int64) << 32) | thread
-    distinct, row = np.unique(pairs, return_inverse=True)
-    values = np.zeros((len(distinct), 2), dtype=np.int64)
-    np.add.at(values[:, 0], row, 1)
-    np.add.at(values[:, 1], row, np.rint(samples.period * ns_per_period).astype(np.int64))
-    return samples_of_no_lock((distinct >> 32).astype(np.int32), (distinct & 0xFFFFFFFF).astype(np.int32), values)
 
 
 def _truncation_notes(truncated: int, samples: int, stack_bytes: int) -> Iterable[str]:

@@ -1,7 +1,8 @@
-"""The symbols of an ELF file, read in bulk: which function is at an address."""
+"""The symbols of an ELF file, read in bulk: which function or variable is at an address."""
 
 from __future__ import annotations
 
+import enum
 import os
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from symbolize.elf import ElfImage
 _SYMBOL = np.dtype(
     [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
 )
-_NOTYPE, _FUNC, _GNU_IFUNC = 0, 2, 10
+_NOTYPE, _OBJECT, _FUNC, _GNU_IFUNC = 0, 1, 2, 10
 _GLOBAL, _WEAK = 1, 2
 _SHN_UNDEF, _SHN_LORESERVE = 0, 0xFF00
 _NAME_BYTES_MOST = 1 << 16
@@ -24,9 +25,16 @@ _ENCLOSING_SEARCH = 16
 _ALIASES_MOST = 64
 
 
+class Content(enum.Enum):
+    """What symbols are of."""
+
+    CODE = "code"
+    DATA = "data"
+
+
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """A function's symbol; `start` and `end` are addresses as linked."""
+    """A symbol; `start` and `end` are addresses as linked."""
 
     start: int
     end: int
@@ -34,10 +42,10 @@ class Symbol:
 
 
 class SymbolTable:
-    """The code symbols of one file's `.symtab` and `.dynsym`, sorted by address."""
+    """The symbols of one file's `.symtab` and `.dynsym`, of its code or of its data, sorted by address."""
 
-    def __init__(self, image: ElfImage) -> None:
-        tables = [_read(image, ".symtab", ".strtab"), _read(image, ".dynsym", ".dynstr")]
+    def __init__(self, image: ElfImage, content: Content = Content.CODE) -> None:
+        tables = [_read(image, ".symtab", ".strtab", content), _read(image, ".dynsym", ".dynstr", content)]
         self._strings = [strings for _, strings in tables]
         rows = np.concatenate([rows for rows, _ in tables])
         source = np.concatenate([np.full(len(rows), index, dtype=np.uint8) for index, (rows, _) in enumerate(tables)])
@@ -92,7 +100,7 @@ class SymbolTable:
         return os.fsdecode(field.split(b"\0", 1)[0])
 
 
-def _read(image: ElfImage, name: str, strings_name: str) -> tuple[NDArray[np.void], memoryview]:
+def _read(image: ElfImage, name: str, strings_name: str, content: Content) -> tuple[NDArray[np.void], memoryview]:
     section = image.sections.get(name)
     strings = image.sections.get(strings_name)
     if section is None or strings is None:
@@ -100,9 +108,13 @@ def _read(image: ElfImage, name: str, strings_name: str) -> tuple[NDArray[np.voi
     data = image.data(section)
     rows = np.frombuffer(data, dtype=_SYMBOL, count=len(data) // _SYMBOL.itemsize)
     kind = rows["info"] & 15
-    is_code = (kind == _FUNC) | (kind == _GNU_IFUNC) | ((kind == _NOTYPE) & _in_code(image, rows["value"]))
+    in_code = _in_code(image, rows["value"])
+    if content is Content.CODE:
+        is_wanted = (kind == _FUNC) | (kind == _GNU_IFUNC) | ((kind == _NOTYPE) & in_code)
+    else:
+        is_wanted = (kind == _OBJECT) | ((kind == _NOTYPE) & ~in_code)
     is_defined = (rows["section"] != _SHN_UNDEF) & (rows["section"] < _SHN_LORESERVE) & (rows["value"] != 0)
-    return rows[is_code & is_defined & (rows["name"] != 0)], image.data(strings)
+    return rows[is_wanted & is_defined & (rows["name"] != 0)], image.data(strings)
 
 
 def _in_code(image: ElfImage, addresses: NDArray[np.uint64]) -> NDArray[np.bool_]:

@@ -13,7 +13,11 @@ A stack is looked at from its leaf towards its root, inlined functions being fra
    A thread that wakes from it and then waits for the mutex does: glibc has a contended frame of its own for that.
    Every other charged stack is *locking*.
 4. The *kind* is that of the outermost user frame of a lock, which of a contended stack is no waiting one if it has
-   another. Without any in user space it is that of the machinery's outermost frame.
+   another. Without any in user space it is that of the outermost wrapper that has one, else that of the machinery's
+   outermost frame.
+
+Stacks known to have been taken within a futex call are judged as if their leaf were a mechanism, named or not: each is
+charged, to the first frame that is no wrapper, and its kind is `OWN` where no frame says more.
 """
 
 from __future__ import annotations
@@ -28,6 +32,9 @@ from numpy.typing import NDArray
 from flame.frames import stack_weights
 from flame.locks.rules import LockRules, Match, Meaning, Space
 from lockflame.profile import FrameKind, Profile, SampleType
+
+OWN = "own"
+"""The kind of a futex that no rule knows: the program's own lock."""
 
 _Positions = NDArray[np.int64]
 
@@ -82,19 +89,27 @@ class _Frames:
     end: NDArray[np.int64]
 
 
-def attribute(profile: Profile, rules: LockRules) -> Attribution:
-    """Decide on each stack of the profile. Rules are asked once for each function of a binary."""
+def attribute(profile: Profile, rules: LockRules, in_futex: NDArray[np.bool_] | None = None) -> Attribution:
+    """Decide on each stack of the profile. Rules are asked once for each function of a binary.
+
+    `in_futex`, bool[stacks], tells which were taken within a futex call. Empty ones and those that have a marker as
+    their leaf aren't charged for that.
+    """
     lines = _classified(profile, rules)
     frames = _frames(profile, lines)
     count = len(profile.stacks)
+    in_futex = np.zeros(count, np.bool_) if in_futex is None else in_futex & _begins_with_code(profile)
     verdict = np.zeros(count, np.uint8)
     kind = np.full(count, -1, np.int16)
     location, line, depth = (np.full(count, -1, np.int32) for _ in range(3))
-    rows, outermost, site = _machinery(lines, frames)
+    rows, outermost, site = _machinery(lines, frames, in_futex)
     start, site_line = frames.start[rows], frames.line[site]
-    contended, governing = _verdicts(lines, frames, start, outermost)
+    named = _kind_of_wrappers(lines, frames, outermost, site)
+    contended, governing = _verdicts(lines, frames, start, outermost, named, in_futex[rows])
     verdict[rows] = np.where(contended, Verdict.CONTENDED, Verdict.LOCKING)
-    kind[rows] = lines.kind[frames.line[governing]]
+    has_kind = governing >= start
+    kind[rows[has_kind]] = lines.kind[frames.line[governing[has_kind]]]
+    kind[rows[~has_kind]] = lines.kinds.index(OWN)
     location[rows] = np.searchsorted(lines.first, site_line, side="right") - 1
     line[rows] = site_line - lines.first[location[rows]]
     depth[rows] = site - start
@@ -120,6 +135,7 @@ def _classified(profile: Profile, rules: LockRules) -> _Lines:
             means.append(Meaning.NONE if location.kind is FrameKind.MARKER else match.means)
             kind.append(kinds.setdefault(match.kind, len(kinds)))
             in_kernel.append(space is Space.KERNEL)
+    kinds.setdefault(OWN, len(kinds))
     count = np.array([len(location.lines) for location in profile.locations], np.int64)
     return _Lines(
         first=np.cumsum(count) - count,
@@ -129,6 +145,15 @@ def _classified(profile: Profile, rules: LockRules) -> _Lines:
         in_kernel=np.array(in_kernel, np.bool_),
         kinds=tuple(kinds),
     )
+
+
+def _begins_with_code(profile: Profile) -> NDArray[np.bool_]:
+    """Whether each stack's leaf is there and is no marker, bool[stacks]."""
+    is_code = np.array([location.kind is not FrameKind.MARKER for location in profile.locations], np.bool_)
+    begins = np.zeros(len(profile.stacks), np.bool_)
+    filled = np.flatnonzero(np.diff(profile.stacks.offsets))
+    begins[filled] = is_code[profile.stacks.locations[profile.stacks.offsets[filled]]]
+    return begins
 
 
 def _frames(profile: Profile, lines: _Lines) -> _Frames:
@@ -141,23 +166,41 @@ def _frames(profile: Profile, lines: _Lines) -> _Frames:
     return _Frames(line, offsets[:-1], offsets[1:])
 
 
-def _machinery(lines: _Lines, frames: _Frames) -> tuple[NDArray[np.int64], _Positions, _Positions]:
-    """The charged stacks, and the positions of their machinery's outermost lock frame and of their site."""
+def _machinery(
+    lines: _Lines, frames: _Frames, in_futex: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], _Positions, _Positions]:
+    """The charged stacks, and the positions of their machinery's outermost lock frame and of their site.
+
+    For a stack that has no such frame and was taken in a futex call, it is the position before its leaf.
+    """
     is_lock = np.isin(lines.means, (Meaning.LOCKING, Meaning.CONTENDED, Meaning.WAITING, Meaning.MECHANISM))
     boundaries = _where(lines.means == Meaning.BOUNDARY, frames)
     limit = np.minimum(_first_from(boundaries, frames.start, len(frames.line)), frames.end)
     outermost = _last_before(_where(is_lock, frames), limit)
-    rows = np.flatnonzero(outermost >= frames.start)
-    outermost, end = outermost[rows], frames.end[rows]
+    rows = np.flatnonzero((outermost >= frames.start) | in_futex)
+    outermost, end = np.maximum(outermost, frames.start - 1)[rows], frames.end[rows]
     others = _where(lines.means != Meaning.WRAPPER, frames)
     site = np.minimum(_first_from(others, outermost + 1, len(frames.line)), end - 1)
     return rows, outermost, site
 
 
+def _kind_of_wrappers(lines: _Lines, frames: _Frames, outermost: _Positions, site: _Positions) -> _Positions:
+    """The outermost wrapper that has a kind, of those between the outermost frame of a lock and the site; else it."""
+    has_kind = lines.kind != (lines.kinds.index("") if "" in lines.kinds else -1)
+    wrapper = _last_before(_where((lines.means == Meaning.WRAPPER) & has_kind, frames), site + 1)
+    return np.maximum(outermost, wrapper)
+
+
 def _verdicts(
-    lines: _Lines, frames: _Frames, start: _Positions, outermost: _Positions
+    lines: _Lines,
+    frames: _Frames,
+    start: _Positions,
+    outermost: _Positions,
+    named: _Positions,
+    in_futex: NDArray[np.bool_],
 ) -> tuple[NDArray[np.bool_], _Positions]:
-    """Whether each machinery from `start` to `outermost` is contended, and the frame that gives its kind."""
+    """Whether each machinery from `start` to `outermost` is contended, and the frame that gives its kind: `named`,
+    where no user frame of a lock does."""
     user, means = ~lines.in_kernel, lines.means
     contended = means == Meaning.CONTENDED
     lock = _last_before(_where(user & ((means == Meaning.LOCKING) | contended), frames), outermost + 1)
@@ -166,9 +209,10 @@ def _verdicts(
     # Both are -1 or in another stack where there is none, so that the larger one is the outermost of this stack's.
     is_idle = has_waiting & (waiting > lock)
     slow_user = _last_before(_where(user & contended, frames), outermost + 1) >= start
-    slow = _where((means == Meaning.MECHANISM) | (contended & lines.in_kernel), frames)
-    is_contended = slow_user | ((_last_before(slow, outermost + 1) >= start) & ~is_idle)
-    governing = np.where(has_lock | has_waiting, np.maximum(lock, waiting), outermost)
+    mechanism = _where((means == Meaning.MECHANISM) | (contended & lines.in_kernel), frames)
+    is_slow = in_futex | (_last_before(mechanism, outermost + 1) >= start)
+    is_contended = slow_user | (is_slow & ~is_idle)
+    governing = np.where(has_lock | has_waiting, np.maximum(lock, waiting), named)
     return is_contended, np.where(is_contended & has_lock, lock, governing)
 
 

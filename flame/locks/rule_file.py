@@ -21,7 +21,7 @@ _KIND = re.compile(r"[a-z][a-z0-9_-]{0,23}")
 _KEYS = frozenset({"names", "kind", "means", "space", "module"})
 _MEANINGS = {meaning.name.lower(): meaning for meaning in Meaning}
 _SPACES = {"user": Space.USER, "kernel": Space.KERNEL}
-_WITHOUT_KIND = (Meaning.NONE, Meaning.WRAPPER, Meaning.BOUNDARY)
+_WITHOUT_KIND = (Meaning.NONE, Meaning.BOUNDARY)
 _HEADER = re.compile(r"\s*\[\[\s*(?:rule|\"rule\"|'rule')\s*\]\]")
 _LINE_OF_SYNTAX = re.compile(r"\s*\(at line (\d+), column \d+\)$")
 _QUOTES = ('"""', "'''")
@@ -134,6 +134,8 @@ def _kind(number: int, entry: Mapping[str, Any], means: Meaning) -> str:
     if means in _WITHOUT_KIND:
         if "kind" in entry:
             raise _MistakeError(number, f'a rule that means "{means.name.lower()}" has no kind')
+        return ""
+    if means is Meaning.WRAPPER and "kind" not in entry:
         return ""
     kind = _text(number, entry, "kind")
     if not _KIND.fullmatch(kind):

@@ -17,7 +17,7 @@ from lockflame.profile import CPU, SAMPLES, FrameKind, Location, Profile, Sample
 NEGLIGIBLE_SHARE = 0.01
 """Below this share of the CPU time, contention isn't worth speaking of: every kernel has some."""
 
-_Key: TypeAlias = tuple[str, str, str, str, int]
+SiteKey: TypeAlias = tuple[str, str, str, str, int]
 """Function, module, kind of lock, source path, and line or address: see `_key_of`."""
 
 
@@ -81,7 +81,7 @@ def lock_sites(profile: Profile, attribution: Attribution) -> list[LockSite]:
 
     A site is a function and kind of lock at one source line, or at one address where lines aren't known.
     """
-    keys, site_of_stack = _sites_of_stacks(profile, attribution, by_place=True)
+    keys, site_of_stack = sites_of_stacks(profile, attribution, by_place=True)
     rows = _charged_rows(profile, attribution, site_of_stack)
     whole = profile.total(CPU)
     if whole <= 0 or not keys:
@@ -137,7 +137,7 @@ def worst_paths(profile: Profile, attribution: Attribution, limit: int = 3) -> l
 
     A function is here one site for each kind of lock, whatever the line: as a flame graph shows it.
     """
-    keys, site_of_stack = _sites_of_stacks(profile, attribution, by_place=False)
+    keys, site_of_stack = sites_of_stacks(profile, attribution, by_place=False)
     weights = np.where(attribution.verdict == Verdict.CONTENDED, stack_weights(profile, CPU), 0)
     whole = profile.total(CPU)
     if whole <= 0:
@@ -155,16 +155,19 @@ def worst_paths(profile: Profile, attribution: Attribution, limit: int = 3) -> l
     return paths
 
 
-def _sites_of_stacks(
+def sites_of_stacks(
     profile: Profile, attribution: Attribution, *, by_place: bool
-) -> tuple[list[_Key], NDArray[np.int64]]:
-    """The distinct sites, and for each stack the index of its own, -1 where it isn't charged: int64[stacks]."""
+) -> tuple[list[SiteKey], NDArray[np.int64]]:
+    """The distinct sites, and for each stack the index of its own, -1 where it isn't charged: int64[stacks].
+
+    Unless `by_place`, a function is one site for each kind of lock, whatever the line.
+    """
     site_of_stack = np.full(len(profile.stacks), -1, np.int64)
     charged = np.flatnonzero(attribution.verdict)
     columns = (attribution.location, attribution.line, attribution.kind)
     triples = np.stack([column[charged].astype(np.int64) for column in columns], axis=1)
     distinct, inverse = np.unique(triples, axis=0, return_inverse=True)
-    index: dict[_Key, int] = {}
+    index: dict[SiteKey, int] = {}
     rows: list[tuple[int, int, int]] = distinct.tolist()
     of_triple = [
         index.setdefault(_key_of(profile, location, line, attribution.kinds[kind], by_place=by_place), len(index))
@@ -174,7 +177,7 @@ def _sites_of_stacks(
     return list(index), site_of_stack
 
 
-def _key_of(profile: Profile, location_index: int, line_index: int, kind: str, *, by_place: bool) -> _Key:
+def _key_of(profile: Profile, location_index: int, line_index: int, kind: str, *, by_place: bool) -> SiteKey:
     location = profile.locations[location_index]
     line = location.lines[line_index]
     function = profile.functions[line.function]
@@ -186,7 +189,8 @@ def _key_of(profile: Profile, location_index: int, line_index: int, kind: str, *
 
 def _charged_rows(profile: Profile, attribution: Attribution, site_of_stack: NDArray[np.int64]) -> _Rows:
     samples = profile.samples
-    charged = np.flatnonzero(site_of_stack[samples.stack] >= 0)
+    # Waits for locks use no CPU.
+    charged = np.flatnonzero((site_of_stack[samples.stack] >= 0) & (samples.lock < 0))
     stack = samples.stack[charged]
     return _Rows(
         site=site_of_stack[stack],

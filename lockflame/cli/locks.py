@@ -1,162 +1,59 @@
-"""`lockflame locks`: the table of the places where a program calls its locks."""
+"""`lockflame locks`: the table of a program's locks, by the waits for them or by the CPU time that they take."""
 
 from __future__ import annotations
 
-import json
-import sys
-from typing import TYPE_CHECKING
-
 import click
 
-from lockflame.cli.terminal import printable, say
+from lockflame.cli import lock_sites, lock_waits
 from lockflame.errors import LockflameError
 
-if TYPE_CHECKING:
-    from flame.locks.sites import LockSite
-    from lockflame.profile import Profile
-
-SORTS = {
-    "contended": "contended_cpu_ns",
-    "locking": "locking_cpu_ns",
-    "samples": "samples",
-    "share": "share",
-    "threads": "threads",
-    "site": "site",
-    "kind": "kind",
-}
-ALL_HEADINGS = ("contended", "locking", "samples", "share", "95 %", "threads", "kind", "site", "at")
-NARROW_HEADINGS = ("contended", "locking", "share", "kind", "site", "at")
-WIDE = 130
-"""Columns of a terminal from which on all headings are shown."""
-OTHER_COLUMNS_WIDTH = 100
-"""More than the columns before the site can take up."""
-SECONDS = (10**9, "s")
-MILLISECONDS = (10**6, "ms")
+SORTS = list(dict.fromkeys((*lock_waits.SORTS, *lock_sites.SORTS)))
 
 
 @click.command("locks")
 @click.argument("profile", type=click.Path())
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Rows to show.")
 @click.option(
-    "--sort", type=click.Choice(list(SORTS)), default="contended", show_default=True, help="Order of the rows."
+    "--sort",
+    type=click.Choice(SORTS),
+    help="Order of the rows. [default: total; contended for a profile without waits]",
 )
+@click.option("--idle", is_flag=True, help="Show idle waits too: condition variables, joins, sleeps.")
+@click.option("--lock", metavar="NAME", help="Only this lock, in full: its name, a part of it, or its address (0x...).")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects, one for each row.")
 @click.option("--lock-rules", type=click.Path(), metavar="FILE", help="TOML file of rules that add to ours and win.")
-def locks_command(profile: str, top: int, sort: str, as_json: bool, lock_rules: str | None) -> None:
-    """Show where the program of a PROFILE file (.pb.gz) calls its locks, and the CPU time that goes there.
+def locks_command(
+    profile: str, top: int, sort: str | None, idle: bool, lock: str | None, as_json: bool, lock_rules: str | None
+) -> None:
+    """Show the locks of a PROFILE file (.pb.gz): who waits for them, and who holds them meanwhile.
 
-    Contended is time on a lock's slow path: somebody else held the lock. Locking is the rest of what locks take.
-    A thread that sleeps while it waits uses no CPU: its wait isn't in here.
+    Recorded with --locks, the table tells how long threads waited for each lock. Locks without a name that are taken in
+    the same function are one row. Waits for something to do are left out unless --idle is given, from --json too.
+
+    Otherwise it tells where the program calls its locks, and the CPU time that goes there. Contended is time on a
+    lock's slow path: somebody else held the lock. Locking is the rest of what locks take. A thread that sleeps while
+    it waits uses no CPU: its wait isn't in here.
 
     \b
-    Example:
+    Examples:
       lockflame locks before.pb.gz --top 5
+      lockflame locks before.pb.gz --lock LOCK_open
     """
-    from flame.locks.attribution import attribute
     from flame.locks.rule_file import load_rules
-    from flame.locks.sites import lock_sites
-    from flame.locks.table import json_row, sorted_sites
     from lockflame.pprof import read
-    from lockflame.profile import CPU
 
     rules = load_rules(lock_rules)
     recorded = read(profile)
-    if CPU not in recorded.sample_types:
-        raise LockflameError(f"cannot show locks of {profile}", "it has no CPU time", "give a CPU profile")
-    sites = lock_sites(recorded, attribute(recorded, rules))
-    shown = sorted_sites(sites, SORTS[sort])[:top]
-    if as_json:
-        click.echo(json.dumps([json_row(site) for site in shown], indent=2))
+    has_waits = bool(recorded.recording.probes or recorded.locks)
+    sorts = lock_waits.SORTS if has_waits else lock_sites.SORTS
+    order = sort or next(iter(sorts))
+    if order not in sorts:
+        waits = "has lock waits" if has_waits else "has no lock waits"
+        raise LockflameError(f"cannot sort by {order}", f"the profile {waits}", f"sort by one of {', '.join(sorts)}")
+    if has_waits:
+        options = lock_waits.Options(profile, order, top, idle, lock, as_json)
+        lock_waits.show_waits(recorded, rules, options)
+    elif lock is not None:
+        raise LockflameError(f"cannot show {lock}", "the profile has no lock waits", "record with --locks")
     else:
-        _print_table(shown)
-    say(f"lockflame: {_conclusion(recorded, sites, len(shown))}")
-
-
-def _conclusion(profile: Profile, sites: list[LockSite], shown: int) -> str:
-    """What the table says, in a sentence."""
-    from flame.locks.sites import NEGLIGIBLE_SHARE
-    from flame.text import counted, percent
-    from lockflame.profile import CPU
-
-    whole = profile.total(CPU)
-    if whole <= 0:
-        return "the profile has no CPU time"
-    if not sites:
-        return "no contention to speak of: no sample ends in a lock"
-    contended = sum(site.contended_cpu_ns for site in sites)
-    calm = "no contention to speak of: " if contended < NEGLIGIBLE_SHARE * whole else ""
-    rows = f"; {shown} of {counted(len(sites), 'lock site')} shown" if shown < len(sites) else ""
-    return (
-        f"{calm}{percent(contended, whole)} of CPU time in contended locks, "
-        f"{percent(_locking(sites), whole)} in other lock work{rows}"
-    )
-
-
-def _locking(sites: list[LockSite]) -> int:
-    return sum(site.locking_cpu_ns for site in sites)
-
-
-def _print_table(sites: list[LockSite]) -> None:
-    if not sites:
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    width = None if sys.stdout.isatty() else _pipe_width(sites)
-    console = Console(width=width, highlight=False, markup=False, emoji=False)
-    headings = ALL_HEADINGS if console.width >= WIDE else NARROW_HEADINGS
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        if heading in ("site", "at"):
-            table.add_column(heading, overflow="fold")
-        else:
-            table.add_column(heading, justify="left" if heading == "kind" else "right", no_wrap=True)
-    units = _units(sites)
-    for site in sites:
-        cells = _cells(site, *units)
-        table.add_row(
-            *(Text(cells[heading]) for heading in headings), style="bold red" if site.contended_cpu_ns else ""
-        )
-    console.print(table)
-
-
-def _units(sites: list[LockSite]) -> tuple[tuple[int, str], tuple[int, str]]:
-    """The unit of each column of times, in nanoseconds and by its name: rows are there to be compared."""
-    largest = (max(site.contended_cpu_ns for site in sites), max(site.locking_cpu_ns for site in sites))
-    contended, locking = (SECONDS if time_ns >= SECONDS[0] else MILLISECONDS for time_ns in largest)
-    return contended, locking
-
-
-def _time(time_ns: int, unit: tuple[int, str]) -> str:
-    return f"{time_ns / unit[0]:,.2f} {unit[1]}" if time_ns else "-"
-
-
-def _cells(site: LockSite, contended_unit: tuple[int, str], locking_unit: tuple[int, str]) -> dict[str, str]:
-    """The texts of a row by their headings."""
-    from flame.locks.table import place_of
-
-    return {
-        "contended": _time(site.contended_cpu_ns, contended_unit),
-        "locking": _time(site.locking_cpu_ns, locking_unit),
-        "samples": f"{site.samples:,}",
-        "share": f"{site.share:.1%}",
-        "95 %": f"{site.share_low:.1%}-{site.share_high:.1%}",
-        "threads": f"{site.threads:,}",
-        "kind": site.kind,
-        "site": printable(_with_caller(site)),
-        "at": printable(place_of(site)),
-    }
-
-
-def _pipe_width(sites: list[LockSite]) -> int:
-    """Wide enough that nothing wraps: who reads a pipe wants a row on a line."""
-    from flame.locks.table import place_of
-
-    longest = max(len(_with_caller(site)) + len(place_of(site)) for site in sites)
-    return max(WIDE, OTHER_COLUMNS_WIDTH + longest)
-
-
-def _with_caller(site: LockSite) -> str:
-    """The site, and for one in the kernel what the program called."""
-    return f"{site.site} < {site.user_caller}" if site.user_caller else site.site
+        lock_sites.show_sites(recorded, profile, rules, order, top, as_json)

@@ -35,13 +35,18 @@ def profile_of(
     for count in raw.counts:
         if count.late_id is not None:
             late_ids[count.tid].add(count.late_id)
-    decoded = decode_spool(raw.spool, raw.choice.stack_bytes > 0, late_ids)
+    raw_ids = raw.locks.sample_ids if raw.locks is not None else ()
+    decoded = decode_spool(raw.spool, raw.choice.stack_bytes > 0, late_ids, raw_ids)
     counts = [count for count in raw.counts if count.late_id is None or count.tid not in decoded.covered_twice]
     ns_per_period = _ns_per_period(raw, counts)
     info = _info(raw, decoded, counts, ns_per_period, pid, command_line)
     containers = containers_of(raw.snapshots, decoded.events)
     recording = Recording(decoded.samples, decoded.events, raw.snapshots, containers)
-    return symbolize(
+    if raw.locks is not None:
+        from lockflame.cli.lock_profiling import with_locks
+
+        recording, info = with_locks(recording, info, raw.locks, decoded, raw.started_ns, raw.ended_ns)
+    profile = symbolize(
         recording,
         info,
         ns_per_period,
@@ -50,6 +55,12 @@ def profile_of(
         debug_folders=debug_folders,
         debuginfod=debuginfod,
     )
+    if raw.locks is None:
+        return profile
+    from flame.locks.naming import name_locks
+    from flame.locks.rule_file import load_rules
+
+    return name_locks(profile, load_rules())
 
 
 def _ns_per_period(raw: RawRecording, counts: list[EventCount]) -> float:

@@ -10,6 +10,8 @@ from typing import IO
 
 from lockflame.cli.terminal import printable, say
 
+ATTACHING = "attaching lock probes"
+RECORDING = "recording"
 NAMING = "naming frames"
 ShowDownload = Callable[[int, int | None], None]
 """Called again and again with the bytes that have come and, where it is known, how many there are."""
@@ -48,7 +50,7 @@ def recording_progress(duration_s: float | None) -> Generator[Progress]:
     )
     # Drawn at the recorder's ticks: a thread of its own would take CPU from the target.
     with Bar(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
-        task = bar.add_task("recording", total=duration_s, taken="")
+        task = bar.add_task(RECORDING, total=duration_s, taken="")
         counter: SampleCounter | None = None
         taken = ""
 
@@ -56,11 +58,12 @@ def recording_progress(duration_s: float | None) -> Generator[Progress]:
             nonlocal counter, taken
             counter = counter or SampleCounter(spool.fileno())
             taken = f"{counter.count():,} samples"
-            bar.update(task, completed=elapsed_s, taken=taken)
+            bar.update(task, description=RECORDING, completed=elapsed_s, taken=taken)
             bar.refresh()
 
         def step(name: str) -> None:
-            bar.update(task, description=name, total=duration_s, completed=duration_s, taken=taken)
+            done = 0 if name == ATTACHING else duration_s
+            bar.update(task, description=name, total=duration_s, completed=done, taken=taken)
             bar.refresh()
 
         def download(name: str, url: str) -> ShowDownload:

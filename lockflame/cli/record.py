@@ -15,7 +15,7 @@ import click
 
 from lockflame.cli.downloads import asked_settings, debuginfod_client
 from lockflame.cli.output import SUFFIXES, Output, OutputType, check_writable, write_profiles
-from lockflame.cli.progress import NAMING, Progress, recording_progress
+from lockflame.cli.progress import ATTACHING, NAMING, Progress, recording_progress
 from lockflame.errors import LockflameError
 from sampler import launch, procfs
 from sampler.launch import Child
@@ -37,6 +37,15 @@ class Target:
     name: str
     command_line: str
     child: Child | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleChoice:
+    """What to record: how often, how much of each stack, and by which `--probe` lock waits, if at all."""
+
+    frequency_hz: int
+    stack_bytes: int
+    probe: str | None
 
 
 @click.command("record")
@@ -83,6 +92,20 @@ class Target:
     "[default: lockflame-COMM-PID-TIME.pb.gz and .svg]",
 )
 @click.option(
+    "--locks/--no-locks",
+    "with_locks",
+    default=False,
+    show_default=True,
+    help="Follow lock waits too, by probes on futex calls: who waits, for which lock, who held it. Needs root and BCC.",
+)
+@click.option(
+    "--probe",
+    type=click.Choice(["auto", "kprobe", "tracepoint"]),
+    default="auto",
+    show_default=True,
+    help="With --locks: kprobes on the futex functions, which cost other system calls nothing, or tracepoints.",
+)
+@click.option(
     "--debug-dir",
     "debug_folders",
     type=click.Path(exists=True, file_okay=False),
@@ -104,6 +127,8 @@ def record_command(
     call_graph: str,
     stack_size: int,
     outputs: tuple[Output, ...],
+    with_locks: bool,
+    probe: str,
     debug_folders: tuple[str, ...],
     debuginfod: bool,
     full_names: bool,
@@ -133,7 +158,8 @@ def record_command(
         duration = DEFAULT_DURATION_S if duration is None and target.child is None else duration
         stack_bytes = 0 if call_graph == "fp" else stack_size // 8 * 8
         with recording_progress(duration) as progress:
-            raw = _record(target, frequency, stack_bytes, duration, stop, progress)
+            choice = SampleChoice(frequency, stack_bytes, probe if with_locks else None)
+            raw = _record(target, choice, duration, stop, progress)
             if target.child is None:
                 stop.release()
             progress.step(NAMING)
@@ -199,10 +225,14 @@ def _default_outputs(target: Target) -> tuple[Output, ...]:
 
 
 def _record(
-    target: Target, frequency: int, stack_bytes: int, duration: float | None, stop: StopSignals, progress: Progress
+    target: Target, choice: SampleChoice, duration: float | None, stop: StopSignals, progress: Progress
 ) -> RawRecording:
     child = target.child
-    recorder = Recorder(target.pid, frequency, stack_bytes, enable_on_exec=child is not None)
+    if choice.probe is not None:
+        progress.step(ATTACHING)
+    recorder = Recorder(
+        target.pid, choice.frequency_hz, choice.stack_bytes, enable_on_exec=child is not None, probe=choice.probe
+    )
     try:
         recorder.start()
         if child is not None:

@@ -61,6 +61,10 @@ def _print_top(profile: Profile, full_names: bool) -> None:
         say(f"{row.self_ns / total_ns:7.1%} {row.total_ns / total_ns:7.1%}  {_shown(row.name, full_names)}")
     say("")
     _print_locks(profile, full_names)
+    if profile.locks:
+        from lockflame.cli.lock_summary import print_wait_summary
+
+        print_wait_summary(profile, full_names)
 
 
 def _print_locks(profile: Profile, full_names: bool) -> None:

@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lockflame.samples import X86_64_REGISTERS, Callchains, StackCopies
+from lockflame.registers import X86_64_REGISTERS
+from lockflame.samples import Callchains, StackCopies
 from symbolize.unwind.cache import RuleCache
 from symbolize.unwind.fallback import ends_in_call, step_without_rules
 from symbolize.unwind.general import Callers, apply_general

@@ -8,7 +8,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from lockflame.samples import X86_64_REGISTERS
+from lockflame.registers import X86_64_REGISTERS
 from symbolize.unwind.rules import KEPT, RETURN_ADDRESS
 
 _LARGEST_STACK = 1 << 32

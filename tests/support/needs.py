@@ -28,6 +28,7 @@ PACKAGES = {
     "readelf": "binutils",
     "redis-benchmark": "redis-tools",
     "redis-server": "redis-server",
+    "rustc": "rustc",
     "setpriv": "util-linux",
     "sysbench": "sysbench",
     "unshare": "util-linux",

@@ -16,10 +16,16 @@ TARGET_CACHE = BUILD / "targets"
 
 RELEASE = ("-O2", "-g")
 """As a distribution builds: optimised, without frame pointers."""
+RUST_RELEASE = ("-O", "-g")
 UNWIND_FLAG_SETS = (("-O0", "-g"), ("-O2", "-g"), ("-O3", "-g", "-fomit-frame-pointer"))
 UNWIND_SOURCES = ("unwind_truth.cpp", "unwind_plain.cpp", "unwind_special.cpp")
 
-COMPILERS = {".c": ("cc", "-std=gnu11"), ".cpp": ("c++", "-std=gnu++17")}
+WARNINGS = ("-Wall", "-Wextra", "-pthread")
+COMPILERS = {
+    ".c": ("cc", "-std=gnu11", *WARNINGS),
+    ".cpp": ("c++", "-std=gnu++17", *WARNINGS),
+    ".rs": ("rustc", "--edition=2021"),
+}
 
 
 class BuildFailed(Exception):
@@ -38,6 +44,11 @@ def build_target(*sources: str, flags: Sequence[str] = RELEASE, name: str | None
 def build_shared_object(source: str, flags: Sequence[str] = RELEASE, name: str | None = None) -> Path:
     """Compile one source into a shared object, called `name` (default: the source's stem and `.so`)."""
     return _build((source,), (*flags, "-fPIC", "-shared"), name or f"{Path(source).stem}.so")
+
+
+def build_rust_target(source: str) -> Path:
+    """Compile one .rs file, which uses the standard library alone, with the rustc on PATH."""
+    return _build((source,), RUST_RELEASE, Path(source).stem)
 
 
 def build_unwind_truth(flags: Sequence[str] = RELEASE) -> Path:
@@ -61,8 +72,8 @@ def build_dlopen_reuse(flags: Sequence[str] = RELEASE) -> list[str]:
 
 def _build(sources: Sequence[str], flags: Sequence[str], name: str) -> Path:
     paths = [TARGETS / source for source in sources]
-    compiler, standard = COMPILERS[paths[0].suffix]
-    command = [str(find_program(compiler)), standard, "-Wall", "-Wextra", "-pthread", *flags]
+    compiler, *options = COMPILERS[paths[0].suffix]
+    command = [str(find_program(compiler)), *options, *flags]
     folder = TARGET_CACHE / f"{paths[0].stem}-{_cache_key(command, paths)}"
     program = folder / name
     if not program.exists():

@@ -9,7 +9,8 @@ import numpy as np
 
 from lockflame.events import Event, ProcessSnapshot
 from lockflame.profile import Profile
-from lockflame.samples import X86_64_REGISTERS, Callchains, Recording, SampleTable, StackCopies
+from lockflame.registers import X86_64_REGISTERS
+from lockflame.samples import Callchains, Recording, SampleTable, StackCopies
 
 
 @dataclass(frozen=True, slots=True)

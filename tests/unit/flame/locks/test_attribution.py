@@ -225,6 +225,56 @@ def test_columns_say_what_the_definition_says(profile_of, root_first: list[list[
         assert attribution.depth[index] == depth
 
 
+IN_FUTEX = [
+    # What no rule knows is charged as well, to the first function that is no part of how it called the kernel.
+    ("main f", CONTENDED, "own", "f"),
+    ("main f syscall", CONTENDED, "own", "f"),
+    ("main f libc.so.6+0x98d60", CONTENDED, "own", "f"),
+    ("syscall", CONTENDED, "own", "syscall"),
+    ("main my_lock futex_wait", CONTENDED, "futex", "my_lock"),
+    # The leaf need not say that it waits.
+    ("main f pthread_mutex_lock libc.so.6+0x98d60", CONTENDED, "mutex", "f"),
+    ("main f pthread_cond_wait libc.so.6+0x98d60", LOCKING, "condition", "f"),
+    ("main f pthread_cond_wait __lll_lock_wait", CONTENDED, "mutex", "f"),
+    ("main f pthread_once libc.so.6+0x98d60", CONTENDED, "once", "f"),
+    ("main f pthread_once init", CONTENDED, "own", "init"),
+    ("main f[k]", CONTENDED, "own", "f"),
+    ("main __restore_rt", CONTENDED, "own", "__restore_rt"),
+    # Markers take what no sample stands for.
+    ("main [wait_not_sampled][m]", NONE, "", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "verdict", "kind", "site"), IN_FUTEX)
+def test_stacks_known_to_be_of_waits(profile_of, text: str, verdict: Verdict, kind: str, site: str) -> None:
+    profile = profile_of([([], 1), (["main", "f"], 1), (stack(text), 1), (["main", "f"], 1), ([], 1)])
+    found = attribute(profile, OURS, np.array([True, False, True, False, True]))
+    assert verdict_on(profile, found, 2) == (verdict, kind, site)
+    assert [verdict_on(profile, found, index)[0] for index in (0, 1, 3, 4)] == [NONE] * 4
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.tuples(st.sampled_from("lcwmxbo"), st.booleans()), max_size=6), max_size=4))
+def test_waits_are_judged_as_if_their_leaf_was_a_mechanism(
+    profile_of, root_first: list[list[tuple[str, bool]]]
+) -> None:
+    """A kernel's futex frame put in front of each stack, and the stack as it is but known to be in a futex call."""
+    root_first = [frames for frames in root_first if frames]
+    stacks = [([letter + "[k]" * kernel for letter, kernel in frames], 1) for frames in root_first]
+    with_leaf = profile_of([([*frames, "m[k]"], count) for frames, count in stacks])
+    expected = attribute(with_leaf, LETTER_RULES)
+    profile = profile_of(stacks)
+    found = attribute(profile, LETTER_RULES, np.ones(len(stacks), np.bool_))
+    for index, frames in enumerate(root_first):
+        verdict, kind, site = verdict_on(profile, found, index)
+        # The added frame gives the kind only where no other does.
+        expected_kind = "m" if kind == "own" else kind
+        assert (verdict, expected_kind) == verdict_on(with_leaf, expected, index)[:2]
+        if expected.depth[index] > 0:
+            assert site == verdict_on(with_leaf, expected, index)[2]
+        assert found.depth[index] == min(expected.depth[index] - 1, len(frames) - 1)
+
+
 def test_two_million_frames_in_a_moment() -> None:
     count, depth, functions = 100_000, 20, 5_000
     names = ["pthread_mutex_lock", "__lll_lock_wait", *(f"Class{number}::method()" for number in range(functions))]

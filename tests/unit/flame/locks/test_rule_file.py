@@ -15,9 +15,11 @@ GOOD = '[[rule]]\nnames = ["my_lock"]\nkind = "mutex"\nmeans = "contended"\n'
 
 def test_a_rule_is_read_whole() -> None:
     text = GOOD + '\n[[rule]]\nnames = ["a*", "b"]\nmeans = "wrapper"\nspace = "kernel"\nmodule = "libfoo*"\n'
+    text += '[[rule]]\nnames = ["run_once"]\nmeans = "wrapper"\nkind = "once"\n'
     assert parse_rules(text, "r.toml") == (
         Rule(("my_lock",), Meaning.CONTENDED, "mutex"),
         Rule(("a*", "b"), Meaning.WRAPPER, "", Space.KERNEL, "libfoo*"),
+        Rule(("run_once",), Meaning.WRAPPER, "once"),
     )
 
 
@@ -46,7 +48,7 @@ def test_the_users_rules_add_to_ours_and_win(tmp_path) -> None:
         (GOOD + '[[rule]]\nnames = [3]\nkind = "mutex"\nmeans = "locking"\n', 5, "3 in names is no name"),
         (GOOD + '[[rule]]\nnames = ["x"]\nmeans = "locking"\n', 5, "kind is missing"),
         (GOOD + '[[rule]]\nnames = ["x"]\nkind = "Mutex!"\nmeans = "locking"\n', 5, "is no kind"),
-        (GOOD + '[[rule]]\nnames = ["x"]\nkind = "mutex"\nmeans = "wrapper"\n', 5, "has no kind"),
+        (GOOD + '[[rule]]\nnames = ["x"]\nkind = "mutex"\nmeans = "boundary"\n', 5, "has no kind"),
         (GOOD + '[[rule]]\nnames = ["x"]\nkind = "m"\n', 5, "means is missing"),
         (GOOD + '[[rule]]\nnames = ["x"]\nkind = "m"\nmeans = "locking"\nspace = "jit"\n', 5, "space is 'jit'"),
         (GOOD + '[[rule]]\nnames = ["x"]\nkind = "m"\nmeans = "locking"\nmodul = "y"\n', 5, "'modul' is no key"),

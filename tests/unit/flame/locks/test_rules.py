@@ -86,6 +86,10 @@ def test_what_compilers_add_is_taken_off(name: str, plain: str) -> None:
         ("je_malloc_mutex_lock_slow", Space.USER, Meaning.CONTENDED, "mutex"),
         ("SpinLock::SlowLock()", Space.USER, Meaning.CONTENDED, "spinlock"),
         ("absl::lts_20240116::Mutex::LockSlow(int)", Space.USER, Meaning.CONTENDED, "mutex"),
+        ("std::call_once<void (&)()>", Space.USER, Meaning.WRAPPER, "once"),
+        ("__pthread_once_slow.isra.0", Space.USER, Meaning.WRAPPER, "once"),
+        ("__cxa_guard_acquire", Space.USER, Meaning.LOCKING, "once"),
+        ("std::thread::join()", Space.USER, Meaning.WAITING, "join"),
     ],
 )
 def test_our_rules(ours: LockRules, name: str, space: Space, means: Meaning, kind: str) -> None:
@@ -98,7 +102,6 @@ def test_our_rules(ours: LockRules, name: str, space: Space, means: Meaning, kin
         ("THD::set_query(char const*, unsigned long)", Space.USER),
         ("pthread_create", Space.USER),
         ("pthread_mutexattr_init", Space.USER),
-        ("std::call_once<void (&)()>", Space.USER),
         ("lock_tables(THD*, TABLE_LIST*, unsigned int, unsigned int)", Space.USER),
         ("mysql_lock_tables(THD*, st_mysql_lock*, unsigned int)", Space.USER),
         ("clock_gettime", Space.USER),

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lockflame.samples import X86_64_REGISTERS, StackCopies
+from lockflame.registers import X86_64_REGISTERS
+from lockflame.samples import StackCopies
 from symbolize.elf import ElfImage
 from symbolize.unwind import UNMAPPED, RuleCache, StackEnd, UnwindData, UnwoundStacks, unwind
 from tests.unit.symbolize.unwind.elf_writer import TEXT, TEXT_SIZE

@@ -1,0 +1,103 @@
+"""The waits and releases of a profile, with the functions that called the locks: one row for each of their samples."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flame.locks.attribution import OWN, Attribution, Verdict, attribute
+from flame.locks.rules import LockRules
+from flame.locks.sites import SiteKey, sites_of_stacks
+from lockflame.profile import CAUSED_DELAY, DELAY, Profile, SampleType
+
+FUTEX = "futex"
+"""The kind of a lock of which only the system call is known."""
+
+WaitSite: TypeAlias = tuple[str, str, str]
+"""Function, file name of its binary, and kind of the lock that it calls; `OWN` where no rule knows the kind."""
+
+
+_LIBC = re.compile(r"libc\.so|libc-2\.|ld-linux|ld-musl|libpthread")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LockRows:
+    """The rows of a profile's samples that belong to a lock, and whose stack says who called it.
+
+    `lock`, `stack` and `thread` index the profile's tables, `site` indexes `sites` and is -1 where the stack has none
+    (a marker instead of what no sample stands for): int64[rows] each. `delay_ns` is what was waited, `caused_ns` what
+    a release is charged with, int64[rows]. `is_idle` (bool[rows]): the rules say that the stack waits for an event.
+    `depth` (int32[stacks]) is how many frames a stack has before its site, -1 without one.
+    """
+
+    sites: tuple[WaitSite, ...]
+    lock: NDArray[np.int64]
+    stack: NDArray[np.int64]
+    thread: NDArray[np.int64]
+    site: NDArray[np.int64]
+    delay_ns: NDArray[np.int64]
+    caused_ns: NDArray[np.int64]
+    is_idle: NDArray[np.bool_]
+    depth: NDArray[np.int32]
+
+
+def lock_rows(profile: Profile, rules: LockRules) -> LockRows:
+    """The rows of all locks. Their stacks were taken in a futex call, and are judged as such."""
+    samples = profile.samples
+    rows = np.flatnonzero(samples.lock >= 0)
+    in_futex = np.zeros(len(profile.stacks), np.bool_)
+    in_futex[samples.stack[rows]] = True
+    attribution = _of_locks_only(attribute(profile, rules, in_futex), in_futex)
+    keys, site_of_stack = sites_of_stacks(profile, attribution, by_place=False)
+    sites, index = wait_sites(keys)
+    stack = samples.stack[rows].astype(np.int64)
+    site = site_of_stack[stack]
+    return LockRows(
+        sites=sites,
+        lock=samples.lock[rows].astype(np.int64),
+        stack=stack,
+        thread=samples.thread[rows].astype(np.int64),
+        site=np.where(site >= 0, np.append(index, -1)[site], -1),
+        delay_ns=_column(profile, DELAY)[rows],
+        caused_ns=_column(profile, CAUSED_DELAY)[rows],
+        is_idle=attribution.verdict[stack] == Verdict.LOCKING,
+        depth=attribution.depth,
+    )
+
+
+def wait_sites(keys: list[SiteKey]) -> tuple[tuple[WaitSite, ...], NDArray[np.int64]]:
+    """The distinct sites of these keys, and for each key the index of its own: int64[keys]."""
+    distinct: dict[WaitSite, int] = {}
+    index = [
+        distinct.setdefault((function, module, _kind(kind, function, module)), len(distinct))
+        for function, module, kind, _, _ in keys
+    ]
+    return tuple(distinct), np.array(index, np.int64)
+
+
+def _kind(kind: str, function: str, module: str) -> str:
+    """What the rules don't know is a futex of the program's own, or one of the locks within libc: `malloc`'s."""
+    if kind not in (FUTEX, OWN):
+        return kind
+    is_libc = bool(_LIBC.match(module)) and "+0x" not in function
+    return "mutex" if is_libc else OWN
+
+
+def _of_locks_only(attribution: Attribution, in_futex: NDArray[np.bool_]) -> Attribution:
+    """No site for stacks of CPU samples alone."""
+    return replace(
+        attribution,
+        verdict=np.where(in_futex, attribution.verdict, Verdict.NONE).astype(np.uint8),
+        depth=np.where(in_futex, attribution.depth, -1).astype(np.int32),
+    )
+
+
+def _column(profile: Profile, sample_type: SampleType) -> NDArray[np.int64]:
+    """The values of one type, int64[rows]; zeros where the profile doesn't have it."""
+    if sample_type in profile.sample_types:
+        return profile.samples.values[:, profile.sample_types.index(sample_type)]
+    return np.zeros(len(profile.samples), np.int64)

@@ -1,0 +1,49 @@
+"""What `record --locks` says of waits at its end: the locks that cost most, by whom and for whom."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lockflame.cli.terminal import printable, say
+
+if TYPE_CHECKING:
+    from flame.locks.wait_table import WaitRow
+    from lockflame.profile import Profile
+
+TOP = 5
+
+
+def print_wait_summary(profile: Profile, full_names: bool) -> None:
+    """Prints the locks most waited for, and what was waited idly; nothing without recorded waits."""
+    if not profile.recording.probes and not profile.locks:
+        return
+    from flame.locks.rule_file import load_rules
+    from flame.locks.wait_table import wait_table
+    from lockflame.cli.lock_waits import idle_text
+
+    rows = wait_table(profile, load_rules()).rows
+    busy = [row for row in rows if row.waits and not row.is_idle]
+    if busy:
+        say(f"{'waited':>9} {'share':>7} {'waits':>10} {'p99':>9} {'longest':>9}  lock: who waits / who holds it")
+        for row in busy[:TOP]:
+            _say_lock(row, full_names)
+    else:
+        say("lockflame: no thread waited for a lock that another held")
+    more = f"; {len(busy) - TOP:,} more with: lockflame locks" if len(busy) > TOP else ""
+    idle = idle_text(rows)
+    say(f"lockflame: idle waits: {idle or 'none'}{more}")
+    say("")
+
+
+def _say_lock(row: WaitRow, full_names: bool) -> None:
+    from flame.text import amount
+    from lockflame.cli.lock_waits import hold_text, lock_text, path_text
+
+    total, p99, longest = (amount(value, "nanoseconds") for value in (row.total_ns, row.p99_ns, row.max_ns))
+    users = " / ".join(
+        text or "?" for text in (path_text(row.wait_path, full_names=full_names), hold_text(row, full_names=full_names))
+    )
+    say(
+        f"{total:>9} {row.share:>7.1%} {row.waits:>10,} {p99:>9} {longest:>9}  "
+        f"{lock_text(row)} ({printable(row.kind)}): {users}"
+    )

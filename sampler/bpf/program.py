@@ -1,0 +1,159 @@
+"""Compiled programs: kept from one recording to the next, and loaded with maps of their own."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import platform
+import struct
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lockflame.cache_folder import CacheFolder, user_cache
+from lockflame.errors import LockflameError, reason_of
+from sampler.bpf import syscall
+from sampler.bpf.compile import bcc_folder, kernel_headers
+from sampler.bpf.syscall import Map
+
+COMPILE_LIMIT_S = 120
+DIGEST_BYTES = 32
+CACHE_BYTES_MOST = 8 << 20
+FORMAT = "1"
+"""Part of what the cache's files are named after: raised when their content changes."""
+WHAT = "cannot record lock waits"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A program's instructions, and in which of them (by number) which map's descriptor belongs."""
+
+    instructions: bytes
+    maps: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What a source was compiled to. `maps` are (type, bytes of a key, bytes of a value, entries, flags) by name."""
+
+    maps: Mapping[str, tuple[int, int, int, int, int]]
+    programs: Mapping[str, Code]
+
+
+def compiled(source: Path, definitions: Mapping[str, int]) -> Compiled:
+    """The programs of a source, compiled with these macros, or as they were compiled before.
+
+    Raises `LockflameError`.
+    """
+    flags = [f"-D{name}={value}" for name, value in sorted(definitions.items())]
+    key = "\0".join([FORMAT, platform.machine(), source.read_text(), *flags])
+    name = hashlib.sha256(key.encode()).hexdigest()
+    cache = CacheFolder(user_cache("bpf"))
+    content = _kept(cache, name)
+    if content is None:
+        content = _compile(source, flags)
+        _keep(cache, name, content)
+    return _parse(content)
+
+
+def _kept(cache: CacheFolder, name: str) -> bytes | None:
+    """The file of that name if it is whole: a digest, then what the compiler printed."""
+    file = cache.open(name)
+    if file is None:
+        return None
+    with file:
+        digest, content = file.read(DIGEST_BYTES), file.read(CACHE_BYTES_MOST)
+    return content if hashlib.sha256(content).digest() == digest else None
+
+
+def _keep(cache: CacheFolder, name: str, content: bytes) -> None:
+    try:
+        with cache.writing(name) as file:
+            file.write(hashlib.sha256(content).digest() + content)
+        cache.prune(CACHE_BYTES_MOST, keep={name})
+    except OSError:
+        pass  # Then it is compiled again the next time.
+
+
+def _compile(source: Path, flags: list[str]) -> bytes:
+    if bcc_folder() is None:
+        raise LockflameError(
+            WHAT, "BCC is not installed, which compiles the probes", "install it with: apt-get install python3-bpfcc"
+        )
+    if kernel_headers() is None and not os.path.exists("/sys/kernel/kheaders.tar.xz"):
+        raise LockflameError(
+            WHAT, "no kernel headers are installed", "install some with: apt-get install linux-headers-amd64"
+        )
+    command = [sys.executable, "-m", "sampler.bpf.compile", str(source), *flags]
+    root = str(Path(__file__).parents[2])
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=COMPILE_LIMIT_S,
+            check=False,
+            env={**os.environ, "PYTHONPATH": root},
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LockflameError(WHAT, f"BCC took more than {COMPILE_LIMIT_S} s", "try again when it is calmer") from error
+    except OSError as error:
+        raise LockflameError(
+            WHAT, f"the compiler cannot be started: {reason_of(error)}", "run: lockflame doctor"
+        ) from error
+    if done.returncode != 0:
+        raise LockflameError(WHAT, f"BCC cannot compile the probes: {_complaint(done)}", "run: lockflame doctor")
+    return done.stdout
+
+
+def _complaint(done: subprocess.CompletedProcess[bytes]) -> str:
+    """The line that tells most of what a failed compiler said."""
+    if done.returncode < 0:
+        return f"it ended by signal {-done.returncode}"
+    lines = [line.strip() for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
+    telling = [line for line in lines if "error:" in line or "denied" in line or "not permitted" in line]
+    return (telling or lines or [f"exit status {done.returncode}"])[0 if telling else -1]
+
+
+def _parse(content: bytes) -> Compiled:
+    record = json.loads(content)
+    programs = {
+        name: Code(base64.b64decode(entry["code"]), tuple((number, used) for number, used in entry["maps"]))
+        for name, entry in record["programs"].items()
+    }
+    return Compiled({name: tuple(values) for name, values in record["maps"].items()}, programs)
+
+
+class LoadedPrograms:
+    """Maps and programs in the kernel; they live until `close`, or as long as they are attached."""
+
+    def __init__(self, source: Compiled, kinds: Mapping[str, int], perf_array_entries: int) -> None:
+        """Loads the programs that `kinds` names (values of `syscall.PROG_*`). Raises `OSError`."""
+        self.maps: dict[str, Map] = {}
+        self.programs: dict[str, int] = {}
+        try:
+            for name, (kind, key_bytes, value_bytes, entries, flags) in source.maps.items():
+                entries = perf_array_entries if kind == syscall.MAP_PERF_EVENT_ARRAY else entries
+                descriptor = syscall.create_map(kind, key_bytes, value_bytes, entries, flags)
+                self.maps[name] = Map(descriptor, key_bytes, value_bytes, entries)
+            for name, kind in kinds.items():
+                self.programs[name] = syscall.load_program(kind, self._linked(source.programs[name]))
+        except BaseException:
+            self.close()
+            raise
+
+    def _linked(self, code: Code) -> bytes:
+        instructions = bytearray(code.instructions)
+        for number, name in code.maps:
+            struct.pack_into("<i", instructions, number * 8 + 4, self.maps[name].descriptor)
+        return bytes(instructions)
+
+    def close(self) -> None:
+        """Gives up the programs and the maps."""
+        for descriptor in (*self.programs.values(), *(entry.descriptor for entry in self.maps.values())):
+            os.close(descriptor)
+        self.programs, self.maps = {}, {}

@@ -1,0 +1,1 @@
+"""Lock waits, by probes on the futex system calls."""

@@ -1,0 +1,188 @@
+"""Turns what the programs counted and sampled into locks and columns, after the recording."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lockflame.profile import FutexOperation, Lock, Memory, WaitEnds
+from lockflame.samples import FutexWord, LockColumns, Reason
+from sampler.decode import Decoded
+from sampler.futex import layout
+from sampler.futex.open_waits import OpenWait
+from sampler.futex.probes import RawLocks
+
+REST_KEY = bytes(layout.KEY.size)
+"""Stands for all the words that the table had no room for."""
+OWNERS_LEAST = 0.5
+"""Of the sampled waits for a mutex, as many have to find a thread of the process where its owner stands."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedLocks:
+    """The locks of a recording, and what each sample has to do with them."""
+
+    words: tuple[FutexWord, ...]
+    columns: LockColumns
+    waits_left_out: int
+    waits_unseen: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sampled:
+    """The samples that programs took: int64[n] each, but for the keys. `rows` are theirs among all samples."""
+
+    rows: NDArray[np.int64]
+    lock: NDArray[np.int64]
+    is_wait: NDArray[np.bool_]
+    weight: NDArray[np.float64]
+    owner: NDArray[np.int64]
+
+
+def decode_locks(raw: RawLocks, decoded: Decoded, started_ns: int, ended_ns: int) -> DecodedLocks:
+    """Counts what is still open, finds each sample's lock, and makes the samples' weights sum up to the exact times.
+
+    `decoded.raw` has the samples' own words. Times are CLOCK_MONOTONIC's.
+    """
+    entries = [*raw.entries, (REST_KEY, raw.rest)]
+    index = {key: number for number, (key, _) in enumerate(entries)}
+    open_of: dict[int, list[OpenWait]] = {}
+    for wait in raw.open_waits:
+        number = index.get(wait.key)
+        if number is None:
+            # It began before the recording, and nobody else has waited for the word since.
+            number = index[wait.key] = len(entries)
+            entries.append((wait.key, bytes(layout.LOCK.size)))
+        open_of.setdefault(number, []).append(wait)
+    sampled = _sampled(decoded, index)
+    owners = _with_owner(sampled, _thread_ids(decoded, raw), decoded, len(entries))
+    words = [
+        _word(key, value, open_of.get(number, []), raw, bool(owners[number]), started_ns, ended_ns)
+        for number, (key, value) in enumerate(entries)
+    ]
+    columns = _columns(sampled, words, len(decoded.samples))
+    used = np.array([word.lock.ends.total > 0 for word in words])
+    renumbered = np.where(used, np.cumsum(used) - 1, -1).astype(np.int32)
+    lock = np.where(columns.lock >= 0, renumbered[columns.lock], -1).astype(np.int32)
+    rest = words[index[REST_KEY]].lock
+    return DecodedLocks(
+        words=tuple(word for word, is_used in zip(words, used.tolist(), strict=True) if is_used),
+        columns=LockColumns(columns.reason, lock, columns.weight_ns, columns.waits),
+        waits_left_out=rest.ends.total,
+        waits_unseen=raw.losses["no_thread_entry"] + raw.losses["missed_end"],
+    )
+
+
+def _sampled(decoded: Decoded, index: dict[bytes, int]) -> _Sampled:
+    rows = np.flatnonzero(~decoded.is_cpu)
+    raw = decoded.raw[rows]
+    keys = np.ascontiguousarray(raw[:, 1:3]).view(np.uint8).reshape(-1, layout.KEY.size)
+    lock = np.array([index.get(key.tobytes(), index[REST_KEY]) for key in keys], dtype=np.int64).reshape(-1)
+    weight, duration, credit = (raw[:, column].astype(np.float64) for column in (3, 4, 5))
+    return _Sampled(
+        rows=rows,
+        lock=lock,
+        is_wait=(raw[:, 0] >> np.uint64(32)) == layout.SAMPLE_WAIT,
+        # A long wait among other waits was as likely to be sampled as if it had been as short as its credit.
+        weight=weight * duration / np.maximum(credit, 1),
+        owner=(raw[:, 6] & np.uint64(0xFFFFFFFF)).astype(np.int64),
+    )
+
+
+def _thread_ids(decoded: Decoded, raw: RawLocks) -> NDArray[np.int64]:
+    """(pid << 32 | tid), as the process's own pid namespace numbers them, of all threads that are known; sorted."""
+    pairs = {(int(pid), int(tid)) for pid, tid in zip(decoded.samples.pid, decoded.samples.tid, strict=True)}
+    pairs |= {(wait.pid, wait.tid) for wait in raw.open_waits} | set(raw.inner_tids) | set(raw.threads)
+    return np.array(sorted(pid << 32 | tid for pid, tid in pairs), dtype=np.int64)
+
+
+def _with_owner(sampled: _Sampled, threads: NDArray[np.int64], decoded: Decoded, locks: int) -> NDArray[np.bool_]:
+    """Which locks hold their owner: where it should stand, their waits found a thread of the process."""
+    waits = np.flatnonzero(sampled.is_wait)
+    pid = decoded.samples.pid[sampled.rows[waits]].astype(np.int64)
+    is_thread = np.isin(pid << 32 | sampled.owner[waits], threads) & (sampled.owner[waits] > 0)
+    found, count = np.zeros(locks), np.zeros(locks)
+    np.add.at(count, sampled.lock[waits], 1)
+    np.add.at(found, sampled.lock[waits], is_thread)
+    return (count > 0) & (found >= OWNERS_LEAST * count)
+
+
+def _word(
+    key: bytes,
+    value: bytes,
+    open_waits: list[OpenWait],
+    raw: RawLocks,
+    has_owner: bool,
+    started_ns: int,
+    ended_ns: int,
+) -> FutexWord:
+    address, key_pid, space = layout.KEY.unpack(key)
+    _, _, waiting, balance, charged, _, _, _, max_ns, first_ns, *rest = layout.LOCK.unpack(value)
+    ends, (threads, pid, _, operation, _, _, _) = rest[: layout.ENDS], rest[layout.ENDS : layout.ENDS + 7]
+    buckets = rest[layout.ENDS + 7 :]
+    total_ns = waiting * ended_ns + balance
+    uncounted = {wait.tid for wait in open_waits if not wait.is_counted}
+    for wait in open_waits:
+        duration = ended_ns - max(wait.start_ns, started_ns)
+        # The balance has those that began within the recording.
+        total_ns += duration if wait.tid in uncounted else 0
+        max_ns = max(max_ns, duration)
+        buckets[min(duration.bit_length(), layout.BUCKETS - 1)] += 1
+    if open_waits and not pid:
+        pid, operation, first_ns = open_waits[0].pid, open_waits[0].operation, started_ns
+    is_rest = key == REST_KEY
+    lock = Lock(
+        pid=pid or raw.families.get(space, 0),
+        address=address,
+        memory=Memory.UNKNOWN if is_rest else Memory.PRIVATE,
+        symbol="",
+        operation=FutexOperation(operation if operation in set(FutexOperation) else 0),
+        has_owner=has_owner,
+        ends=WaitEnds(*ends, still_open=len(open_waits)),
+        total_ns=max(total_ns, 0),
+        max_ns=max_ns,
+        histogram=tuple(buckets),
+        threads=threads + len(uncounted),
+        unreleased_ns=max(total_ns - charged, 0),
+    )
+    return FutexWord(lock, is_shared=not key_pid and not is_rest, first_ns=max(first_ns, started_ns))
+
+
+def _columns(sampled: _Sampled, words: list[FutexWord], samples: int) -> LockColumns:
+    """Scales the weights of each lock's samples to what was counted exactly."""
+    reason = np.full(samples, Reason.CPU, dtype=np.uint8)
+    lock = np.full(samples, -1, dtype=np.int32)
+    weight_ns, waits = np.zeros((2, samples), dtype=np.int64)
+    reason[sampled.rows] = np.where(sampled.is_wait, Reason.WAIT, Reason.RELEASE)
+    lock[sampled.rows] = sampled.lock
+    total_ns = np.array([word.lock.total_ns for word in words], dtype=np.int64)
+    caused_ns = total_ns - np.array([word.lock.unreleased_ns for word in words], dtype=np.int64)
+    counts = np.array([word.lock.ends.total for word in words], dtype=np.int64)
+    for is_kind, exact in ((sampled.is_wait, total_ns), (~sampled.is_wait, caused_ns)):
+        rows, of = sampled.rows[is_kind], sampled.lock[is_kind]
+        weight_ns[rows] = shares(exact, of, sampled.weight[is_kind])
+    rows, of = sampled.rows[sampled.is_wait], sampled.lock[sampled.is_wait]
+    waits[rows] = shares(counts, of, sampled.weight[sampled.is_wait])
+    return LockColumns(reason, lock, weight_ns, waits)
+
+
+def shares(totals: NDArray[np.int64], of: NDArray[np.int64], weight: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Divides whole numbers: row `i` gets of `totals[of[i]]` what its weight is of that one's; the sums are exact."""
+    sums = np.zeros(len(totals))
+    np.add.at(sums, of, weight)
+    order = np.argsort(of, kind="stable")
+    number, part = of[order], weight[order] / np.maximum(sums[of[order]], 1e-9)
+    # The running sum within each, rounded: the differences add up to the whole.
+    running = np.cumsum(part)
+    first = np.flatnonzero(np.diff(number, prepend=-1))
+    before = np.repeat((running - part)[first], np.diff(np.append(first, len(number))))
+    last = np.append(number[1:] != number[:-1], True) if len(number) else np.zeros(0, np.bool_)
+    done = np.rint(np.where(last, 1.0, running - before) * totals[number]).astype(np.int64)
+    done[last] = totals[number[last]]
+    given = np.diff(done, prepend=0)
+    given[first] = done[first]
+    result = np.zeros(len(of), dtype=np.int64)
+    result[order] = given
+    return result
