@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from flame.layout import Layout
 from flame.text import amount, counted, isolated, percent
 from flame.tree import Tree
-from lockflame.profile import CPU, SAMPLES, Profile, RecordingInfo, SampleType
+from lockflame.profile import CAUSED_DELAY, CONTENTIONS, CPU, DELAY, SAMPLES, Profile, RecordingInfo, SampleType
 
 _FEW_SAMPLES = 100
+_MEASURES = {CPU: "CPU time", DELAY: "time waited", CAUSED_DELAY: "time that others waited", CONTENTIONS: "waits"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +25,22 @@ class Fact:
 
 def heading(profile: Profile, tree: Tree) -> str:
     """The title of a picture that wasn't given one, e.g. `CPU time of mariadbd (PID 4711)`."""
-    recording = profile.recording
     measure = measure_name(tree.sample_type)
+    program = program_of(profile.recording)
+    return f"{measure} of {program}" if program else measure
+
+
+def program_of(recording: RecordingInfo) -> str:
+    """What was recorded, e.g. `mariadbd (PID 4711)`; empty if nothing is known of it."""
     words = recording.command.split()
     program = isolated(os.path.basename(words[0])) if words else ""
     pid = f"PID {recording.pid}" if recording.pid else ""
-    if program and pid:
-        return f"{measure} of {program} ({pid})"
-    return f"{measure} of {program or pid}" if program or pid else measure
+    return f"{program} ({pid})" if program and pid else program or pid
 
 
 def measure_name(sample_type: SampleType) -> str:
     """What a sample type measures, in a reader's words."""
-    return "CPU time" if sample_type == CPU else isolated(sample_type.name)
+    return _MEASURES.get(sample_type) or isolated(sample_type.name)
 
 
 def measured(recording: RecordingInfo, container: str = "") -> list[Fact]:

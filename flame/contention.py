@@ -11,7 +11,6 @@ from flame.locks.attribution import Attribution, Verdict, attribute
 from flame.locks.interval import effective_samples, wilson
 from flame.locks.rules import LockRules
 from flame.locks.sites import NEGLIGIBLE_SHARE, LockPath, worst_paths
-from flame.tree import ROOT, Tree
 from lockflame.profile import CPU, SAMPLES, Profile, SampleType
 
 _PATHS = 3
@@ -53,16 +52,6 @@ def find_contention(profile: Profile, rules: LockRules) -> Contention | None:
     independent = _independent_samples(profile)
     ends = [wilson(min(path.share, 1.0), independent) for path in paths]
     return Contention(attribution, share, tuple(paths), tuple((high - low) / 2 for low, high in ends))
-
-
-def node_of(tree: Tree, path: LockPath) -> int:
-    """The node of a tree, merged from the root, at which a path's heaviest stack has its site; the root if none."""
-    node = int(tree.end_node[path.stack])
-    for _ in range(path.depth):
-        if node <= ROOT:
-            break
-        node = int(tree.parent[node])
-    return max(node, ROOT)
 
 
 def _independent_samples(profile: Profile) -> float:

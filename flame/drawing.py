@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Protocol, TypedDict, cast
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from flame.captions import measure_name
 from flame.furniture import WIDTH
 from flame.names import short_name
-from flame.palette import CONTENDED, PALETTES, ROOT_PALETTE, Rgb, contended_levels
+from flame.palette import CONTENDED, PALETTES, ROOT_PALETTE, Rgb, contended_levels, palettes_of
 from flame.places import places_of
 from flame.text import amount, showable
 from flame.tooltips import tooltip
@@ -78,13 +78,18 @@ def row_height(levels: int) -> int:
     return max(MIN_ROW_HEIGHT, min(ROW_HEIGHT, FRAMES_HEIGHT // levels))
 
 
-def draw_frames(profile: Profile, merged: Merged, top: int, *, full_names: bool) -> tuple[list[str], int]:
-    """The frames as SVG elements, and their lower edge in pixels. A tree from the leaf hangs from the top."""
+def draw_frames(
+    profile: Profile, merged: Merged, top: int, *, full_names: bool, notes: Mapping[str, str] | None = None
+) -> tuple[list[str], int]:
+    """The frames as SVG elements, and their lower edge in pixels. A tree from the leaf hangs from the top.
+
+    `notes` are what tooltips of marker frames say besides, by name.
+    """
     height = row_height(merged.layout.levels)
     font_size = height * 2 / 3
     levels = contended_levels(_of_rows(merged, merged.contended), _of_rows(merged, merged.tree.total_weight))
     elements, bottom = flameprof().render_svg_section(
-        _blocks(profile, merged, levels, font_size, full_names),
+        _blocks(profile, merged, levels, font_size, full_names, notes or {}),
         1,
         [*(palette.shades for palette in PALETTES), *((shade,) for shade in CONTENDED)],
         h=height,
@@ -106,12 +111,24 @@ def is_inlined(merged: Merged) -> NDArray[np.bool_]:
     return inlined[merged.tree.frame[merged.layout.node]]
 
 
+def palettes_in(merged: Merged) -> NDArray[np.uint8]:
+    """The palette of each of the picture's frames, by its index in `PALETTES`: uint8[frames]."""
+    table = merged.tree.frames
+    palettes = np.append(palettes_of(table.names, table.kinds), np.uint8(ROOT_PALETTE))  # for the root, frame -1
+    return palettes[merged.tree.frame[merged.layout.node]]
+
+
 def _of_rows(merged: Merged, column: NDArray[np.int64]) -> NDArray[np.int64]:
     return column[merged.layout.node]
 
 
 def _blocks(
-    profile: Profile, merged: Merged, levels: NDArray[np.int64], font_size: float, full_names: bool
+    profile: Profile,
+    merged: Merged,
+    levels: NDArray[np.int64],
+    font_size: float,
+    full_names: bool,
+    notes: Mapping[str, str],
 ) -> list[_Block]:
     tree, layout = merged.tree, merged.layout
     places = places_of(profile, tree, layout.node)
@@ -120,8 +137,7 @@ def _blocks(
     most = round(WIDTH / (font_size * 0.5))
     left = np.round(layout.x * _SUBPIXELS) / _SUBPIXELS
     right = np.round((layout.x + layout.width) * _SUBPIXELS) / _SUBPIXELS
-    kinds = np.where(layout.node == ROOT, ROOT_PALETTE, tree.kind[layout.node])
-    colours = np.where(levels > 0, len(PALETTES) + levels - 1, kinds)
+    colours = np.where(levels > 0, len(PALETTES) + levels - 1, palettes_in(merged))
     columns = (layout.node.tolist(), layout.level.tolist(), left.tolist(), (right - left).tolist(), colours.tolist())
     blocks: list[_Block] = []
     for index, (node, level, x, width, colour) in enumerate(zip(*columns, strict=True)):
@@ -134,7 +150,7 @@ def _blocks(
             x=x,
             w=width,
             name=labels[name] if width >= least else "",
-            full_name=tooltip(profile, tree, places, index, node, int(merged.contended[node])),
+            full_name=tooltip(profile, tree, places, index, node, int(merged.contended[node]), notes),
             hash_name=showable(name),  # of the whole name: functions that are shown alike have colours of their own
             color=colour,
         )

@@ -14,7 +14,7 @@ from flame.captions import measure_name
 from flame.drawing import flameprof
 from flame.frames import FrameStacks
 from flame.names import short_name
-from flame.palette import CONTENDED, PALETTES, Rgb
+from flame.palette import CONTENDED, PALETTES, Rgb, palettes_of
 from flame.text import showable
 from flame.views import View
 from lockflame.profile import Profile, SampleType
@@ -107,7 +107,7 @@ def _frames(
     names = [showable(table.names[frame]) for frame in ids]
     labels = [showable(table.names[frame] if full_names else short_name(table.names[frame])) for frame in ids]
     name_hash = flameprof().name_hash
-    kinds: list[int] = table.kinds[used].tolist()
+    kinds: list[int] = palettes_of(table.names, table.kinds)[used].tolist()
     shades = [int(len(PALETTES[kind].shades) * name_hash(name)) for kind, name in zip(kinds, names, strict=True)]
     functions, modules = _code_of(profile, stacks, used)
     sources = [profile.functions[function] for function in functions]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flame.text import isolated, percent
 from lockflame.errors import LockflameError
-from lockflame.profile import SAMPLES, TRUNCATED_STACK, Profile
+from lockflame.profile import CAUSED_DELAY, DELAY, SAMPLES, TRUNCATED_STACK, Profile
 
 _THREADS_NAMED = 8
 
@@ -57,6 +57,12 @@ def focused(profile: Profile, expression: str) -> Profile:
     return _only(profile, kept, f"stacks with {expression}")
 
 
+def with_note(profile: Profile, what: str, part: int, whole: int, of: str) -> Profile:
+    """The profile with a note that only `what` is left: `part` of `whole`, which is `of` something."""
+    note = f"Only {isolated(what)}: {percent(part, whole)} of {of}."
+    return replace(profile, recording=replace(profile.recording, notes=(note, *profile.recording.notes)))
+
+
 def _only(profile: Profile, kept: NDArray[np.bool_], what: str) -> Profile:
     """The profile of these rows of its samples, with a note. What is counted by recording, not by row, stays."""
     samples = profile.samples
@@ -68,9 +74,9 @@ def _only(profile: Profile, kept: NDArray[np.bool_], what: str) -> Profile:
         truncated=_samples_of(part, _is_truncated(profile)),
         unresolved=_samples_of(part, _is_unresolved(profile)),
         cpu_time_ns=0,  # the kernel's count is of the whole process
-        notes=(f"Only {isolated(what)}: {percent(int(now), int(before))} of all samples.", *profile.recording.notes),
     )
-    return replace(part, recording=recording)
+    of = "all time waited" if profile.sample_types[:1] in ((DELAY,), (CAUSED_DELAY,)) else "all samples"
+    return with_note(replace(part, recording=recording), what, int(now), int(before), of)
 
 
 def _samples_of(profile: Profile, is_counted: NDArray[np.bool_]) -> int:

@@ -94,7 +94,7 @@ function details(row) {
   if (contended) measured += `, contended ${percent(contended, total)} of it`;
   if (frame < 0) return ["all", measured];
   const module = frames.modules[frames.module[frame]];
-  measured += `, ${["user", "kernel", "JIT", "marker"][frames.kind[frame]]}${module ? `, in ${module}` : ""}`;
+  measured += `, ${["user", "kernel", "JIT", "marker", "", "lock"][frames.kind[frame]]}${module ? `, in ${module}` : ""}`;
   const lines = state.view === START.view && state.type === 0 ? places[row] : source(frame);
   return [cut(nameOf(frame), 1000) + (inlined.has(frame) ? " (inlined)" : ""), measured, ...lines];
 }

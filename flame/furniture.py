@@ -8,16 +8,21 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 from flame.captions import Fact
-from flame.contention import Contention
-from flame.names import short_name
-from flame.palette import CONTENDED, PALETTES, Rgb
-from flame.text import isolated, percent, shortened, showable
+from flame.listing import Listing
+from flame.palette import CONTENDED, Rgb, middle_shade
+from flame.text import isolated, shortened, showable
 
 WIDTH = 1200
 """The picture's width in pixels of its own; a browser scales it to the window."""
 
 MARGIN = 12
 """Left and right of everything, in pixels."""
+
+HINT = "A frame is as wide as its share; callers are below what they call."
+"""How to read a picture."""
+
+CHAIN_HINT = "Below a lock: who waited. Above it, upside down: who held it, with callers above what they call."
+"""How to read one of chains, in which the holders stand upside down."""
 
 _LINE = 18
 _LINE_CHARACTERS = 170
@@ -26,18 +31,18 @@ _TITLE_CHARACTERS = 110
 _NOTE_LINES = 6
 _CHARACTER_WIDTH = 6.7
 _SWATCH = 11
-_SITE_CHARACTERS = 110
 _PATH_WIDTH = 900
-# Shares become whole parts of this many, to be shown as all other shares are.
-_SHARES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Legend:
-    """What the legend explains: palettes (indexes of `PALETTES`), and the mark of inlined frames."""
+    """What the legend explains: palettes (indexes of `PALETTES`) with their names, the mark of inlined frames, the
+    shades of contended ones; and how to read the picture."""
 
-    palettes: Sequence[int]
+    palettes: Sequence[tuple[int, str]]
     has_inlined: bool
+    has_contended: bool
+    hint: str
 
 
 def header(
@@ -46,7 +51,7 @@ def header(
     command: str,
     measured: Sequence[Fact],
     warnings: Sequence[Fact],
-    contention: Contention | None,
+    listing: Listing | None,
     legend: Legend,
 ) -> tuple[list[str], int]:
     """The elements above the frames, and where the frames begin, in pixels from the top.
@@ -65,13 +70,13 @@ def header(
     if warnings:
         box, y = _warning(warnings, y + 12)
         elements += box
-    if contention is not None:
+    if listing is not None:
         y += _LINE + 6
-        elements += _contention(contention, y)
-        y += _LINE * len(contention.paths)
+        elements += _listing(listing, y)
+        y += _LINE * len(listing.entries)
     if legend.palettes:
         y += _LINE + 4
-        elements.append(_legend(legend, contention is not None and contention.is_notable, y))
+        elements.append(_legend(legend, y))
     return elements, y + 12
 
 
@@ -101,35 +106,29 @@ def _warning(facts: Sequence[Fact], top: int) -> tuple[list[str], int]:
     return ['<g class="warning">', f"<rect {frame}/>", *texts, "</g>"], bottom
 
 
-def _contention(contention: Contention, y: int) -> list[str]:
-    """How much contention there is, and a line for each of the worst paths. `y` is the first line's base line."""
-    share = percent(round(contention.share * _SHARES), _SHARES)
-    if not contention.is_notable:
-        text = f"No lock contention seen: {share} of CPU time in contended locks. Threads asleep aren't in here."
-        return [_text(text, y, "calm")]
-    elements = [_text(f"Lock contention: {share} of CPU time. The worst lock paths:", y, "contention")]
-    for index, (path, reach) in enumerate(zip(contention.paths, contention.reach, strict=True)):
+def _listing(listing: Listing, y: int) -> list[str]:
+    """The headline, and a line for each entry. `y` is the first line's base line."""
+    elements = [_text(listing.headline, y, listing.style)]
+    mark = f"swatch {listing.mark}".strip()
+    for entry in listing.entries:
         y += _LINE
         swatch = f'x="{MARGIN}" y="{y - 10}" width="{_SWATCH}" height="{_SWATCH}" rx="2"'
-        name = isolated(shortened(short_name(path.site), _SITE_CHARACTERS))
-        text = f"{index + 1}  {name} → {path.kind}"
-        share = f"{percent(round(path.share * _SHARES), _SHARES)} of CPU time (±{100 * reach:.1f})"
         elements.append(
-            f'<g class="path"><title>{escape(showable(path.site))}</title>'
+            f'<g class="path"><title>{escape(entry.tooltip)}</title>'
             f'<rect class="hit" x="{MARGIN}" y="{y - 13}" width="{_PATH_WIDTH}" height="{_LINE}"/>'
-            f'<rect class="swatch contended" {swatch} fill="{_css(CONTENDED[-1])}"/>'
-            f'<text x="{MARGIN + _SWATCH + 6}" y="{y}">{escape(text)}'
-            f'<tspan class="share" dx="14">{share}</tspan></text></g>'
+            f'<rect class="{mark}" {swatch} fill="{_css(listing.shade)}"/>'
+            f'<text x="{MARGIN + _SWATCH + 6}" y="{y}">{escape(entry.text)}'
+            f'<tspan class="share" dx="14">{escape(entry.measure)}</tspan></text></g>'
         )
     return elements
 
 
-def _legend(legend: Legend, has_contention: bool, y: int) -> str:
+def _legend(legend: Legend, y: int) -> str:
     """Swatches with their names from left to right, then how to read a width. `y` is the text's base line."""
-    entries = [("swatch", _middle_shade(index), PALETTES[index].label) for index in legend.palettes]
+    entries = [("swatch", _css(middle_shade(index)), label) for index, label in legend.palettes]
     if legend.has_inlined:
-        entries.append(("swatch inlined", _middle_shade(legend.palettes[0]), "inlined"))
-    if has_contention:
+        entries.append(("swatch inlined", _css(middle_shade(legend.palettes[0][0])), "inlined"))
+    if legend.has_contended:
         entries += [("swatch contended", _css(shade), "") for shade in CONTENDED[:-1]]
         entries.append(("swatch contended", _css(CONTENDED[-1]), "in contended locks: 5 % to all of the frame"))
     parts = ['<g class="legend">']
@@ -141,14 +140,8 @@ def _legend(legend: Legend, has_contention: bool, y: int) -> str:
         if label:
             parts.append(f'<text x="{x + 2:g}" y="{y}">{escape(label)}</text>')
             x += _CHARACTER_WIDTH * len(label) + 18
-    hint = "A frame is as wide as its share; callers are below what they call."
-    parts.append(f'<text x="{x:g}" y="{y}">{hint}</text></g>')
+    parts.append(f'<text x="{x:g}" y="{y}">{escape(legend.hint)}</text></g>')
     return "".join(parts)
-
-
-def _middle_shade(palette: int) -> str:
-    shades = PALETTES[palette].shades
-    return _css(shades[len(shades) // 2])
 
 
 def _css(shade: Rgb) -> str:

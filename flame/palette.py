@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flame.lock_marks import is_lock_mark
 from lockflame.profile import FrameKind
 
 Rgb = tuple[int, int, int]
@@ -34,6 +36,9 @@ def _between(light: Rgb, dark: Rgb) -> tuple[Rgb, ...]:
 ROOT_PALETTE = len(FrameKind)
 """The index in `PALETTES` of the root's palette; the others are at the value of their `FrameKind`."""
 
+LOCK_PALETTE = ROOT_PALETTE + 1
+"""The index of the palette of frames that stand for locks."""
+
 # Vermilion is for what the reader has to look at first: frames that time in contended locks goes through.
 # It keeps apart from the others, and its shades from each other, for all the common kinds of colour blindness.
 CONTENDED: tuple[Rgb, ...] = ((255, 205, 186), (252, 176, 146), (247, 145, 106), (238, 112, 68), (224, 80, 34))
@@ -57,4 +62,21 @@ PALETTES: tuple[Palette, ...] = (
     Palette("JIT or interpreted", _between((170, 224, 204), (98, 186, 158))),
     Palette("stack cut short", _between((214, 214, 218), (190, 190, 196))),
     Palette("all", ((226, 226, 230),)),
+    # Reddish purple, darker than its neighbours: the frames that a picture of waits is about.
+    Palette("lock", _between((212, 126, 184), (190, 98, 158))),
 )
+
+
+def palettes_of(names: Sequence[str], kinds: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """For each frame (its name and `FrameKind`) the index of its palette in `PALETTES`: uint8[names]."""
+    palettes = kinds.copy()
+    for frame in np.flatnonzero(kinds == FrameKind.MARKER).tolist():
+        if is_lock_mark(names[frame]):
+            palettes[frame] = LOCK_PALETTE
+    return palettes
+
+
+def middle_shade(palette: int) -> Rgb:
+    """The shade that stands for a palette, given its index in `PALETTES`."""
+    shades = PALETTES[palette].shades
+    return shades[len(shades) // 2]

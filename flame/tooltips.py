@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from flame.lock_marks import is_lock_mark
 from flame.places import Places, place_texts
 from flame.text import amount, isolated, percent, showable
 from flame.tree import ROOT, Tree
@@ -10,9 +13,11 @@ from lockflame.profile import FrameKind, Profile
 _KIND_WORDS = {FrameKind.USER: "user", FrameKind.KERNEL: "kernel", FrameKind.JIT: "JIT", FrameKind.MARKER: "marker"}
 
 
-def tooltip(profile: Profile, tree: Tree, places: Places, index: int, node: int, contended: int) -> str:
+def tooltip(
+    profile: Profile, tree: Tree, places: Places, index: int, node: int, contended: int, notes: Mapping[str, str]
+) -> str:
     """Lines of text, showable but not escaped: the whole name first. The node is at `index` in `places`.
-    `contended` is the part of its weight that went into contended locks.
+    `contended` is the part of its weight that went into contended locks. `notes` are known of marker frames, by name.
 
     The name has a line of its own, so that it can't reorder what was measured.
     """
@@ -22,10 +27,16 @@ def tooltip(profile: Profile, tree: Tree, places: Places, index: int, node: int,
     name = tree.frames.names[frame]
     heading = f"{isolated(name)} (inlined)" if tree.frames.inlined[frame] else showable(name)
     modules, source = place_texts(profile, places, index)
-    facts = [_measured(tree, node, contended), _KIND_WORDS[FrameKind(tree.kind[node])]]
+    facts = [_measured(tree, node, contended), _kind_word(name, FrameKind(tree.kind[node]))]
     if modules:
         facts.append(f"in {isolated(modules)}")
+    if name in notes and tree.kind[node] == FrameKind.MARKER:
+        source.append(showable(notes[name]))
     return "\n".join((heading, ", ".join(facts), *source))
+
+
+def _kind_word(name: str, kind: FrameKind) -> str:
+    return "lock" if kind is FrameKind.MARKER and is_lock_mark(name) else _KIND_WORDS[kind]
 
 
 def _measured(tree: Tree, node: int, contended: int) -> str:

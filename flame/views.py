@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flame.contention import Contention, node_of
+from flame.contention import Contention
 from flame.frames import FrameStacks, frame_stacks, inverted, stack_weights
 from flame.layout import Layout, lay_out
-from flame.tree import Tree, merge, node_weights
+from flame.listing import Entry
+from flame.tree import ROOT, Tree, merge, node_weights
 from lockflame.profile import Profile, SampleType
 
 
@@ -88,8 +90,8 @@ class Merger:
             contended = node_weights(tree, self._contention.weights(self._profile, sample_type))
         return Merged(tree, layout, contended, from_leaf)
 
-    def view(self, merged: Merged) -> View:
-        """The part of a tree that is drawn."""
+    def view(self, merged: Merged, entries: Sequence[Entry]) -> View:
+        """The part of a tree that is drawn, and where in it the entries of the listing above lead."""
         tree, node = merged.tree, merged.layout.node
         row = np.full(len(tree) + 1, -1, np.int32)  # one more for the root's parent
         row[node] = np.arange(len(node))
@@ -97,7 +99,6 @@ class Merger:
         is_hidden[0] = False
         hidden = np.zeros(len(self._stacks.table), np.int64)
         np.add.at(hidden, tree.frame[is_hidden], tree.total_weight[is_hidden])
-        paths = () if merged.is_inverted or self._contention is None else self._contention.paths
         return View(
             sample_type=tree.sample_type,
             parent=row[tree.parent[node]],
@@ -107,8 +108,18 @@ class Merger:
             contended=merged.contended[node],
             hidden=hidden,
             left_out=merged.layout.left_out,
-            paths=tuple(_drawn(tree, row, node_of(tree, path)) for path in paths),
+            paths=() if merged.is_inverted else tuple(_drawn(tree, row, _node_of(tree, entry)) for entry in entries),
         )
+
+
+def _node_of(tree: Tree, entry: Entry) -> int:
+    """The node of a tree, merged from the root, that an entry leads to; the root if there is none."""
+    node = int(tree.end_node[entry.stack])
+    for _ in range(entry.depth):
+        if node <= ROOT:
+            break
+        node = int(tree.parent[node])
+    return max(node, ROOT)
 
 
 def _drawn(tree: Tree, row: NDArray[np.int32], node: int) -> int:

@@ -6,12 +6,28 @@ import click
 
 from lockflame.cli.output import Look, Output, OutputType, check_writable, write_profile
 
+VIEWS = ("cpu", "wait", "holder", "chain")
+
 
 @click.command("flame")
 @click.argument("profile", type=click.Path())
 @click.option(
     "-o", "--output", type=OutputType((".svg", ".folded")), required=True, help="File to write: .svg or .folded."
 )
+@click.option(
+    "--view",
+    type=click.Choice(VIEWS),
+    help="What to show: CPU time; who waits for locks; who holds those locks; or both, holders on top of waiters. "
+    "[default: cpu, wait if there is no CPU time or with --lock or --idle]",
+)
+@click.option(
+    "--lock",
+    "locks",
+    multiple=True,
+    metavar="NAME|0xADDRESS",
+    help="Only waits for this lock, or for all with this in their name. Repeatable.",
+)
+@click.option("--idle", is_flag=True, help="Idle waits too: threads that wait for work or for time to pass.")
 @click.option("--title", help="The picture's title. [default: what was recorded]")
 @click.option("--inverted", is_flag=True, help="Begin with the stacks merged from the leaf: what uses the time itself.")
 @click.option(
@@ -27,6 +43,9 @@ from lockflame.cli.output import Look, Output, OutputType, check_writable, write
 def flame_command(
     profile: str,
     output: Output,
+    view: str | None,
+    locks: tuple[str, ...],
+    idle: bool,
     title: str | None,
     inverted: bool,
     threads: tuple[str, ...],
@@ -36,23 +55,32 @@ def flame_command(
 ) -> None:
     """Draw a flame graph of a PROFILE file (.pb.gz).
 
-    Frames that time in contended locks goes through stand out; the worst lock paths are listed above the graph.
-    --inverted, --title and --lock-rules are for pictures.
+    Of CPU time: frames that time in contended locks goes through stand out; the worst lock paths are listed above the
+    graph. Of lock waits, which record --locks takes: wait ends each waiter's path with the lock; holder does the same
+    with the paths that released it; chain puts the holder's path, upside down, on top of the lock.
+    --inverted and --title are for pictures. --thread is about waiters, in the holder view about holders.
 
     \b
     Examples:
       lockflame flame before.pb.gz -o before.svg --title "before the fix"
       lockflame flame before.pb.gz -o commits.svg --focus 'ha_commit_trans'
+      lockflame flame before.pb.gz -o chain.svg --view chain --lock LOCK_open
     """
+    if view == "cpu" and (locks or idle):
+        raise click.UsageError("--lock and --idle are about waits: give --view wait, holder or chain, not cpu.")
     check_writable(output.path)
-    from flame.filters import focused, only_threads
     from flame.locks.rule_file import load_rules
     from lockflame.pprof import read
 
-    look = Look(title=title, full_names=full_names, inverted=inverted, rules=load_rules(lock_rules))
-    recorded = read(profile)
-    if threads:
-        recorded = only_threads(recorded, threads)
-    if focus is not None:
-        recorded = focused(recorded, focus)
-    write_profile(recorded, output, look)
+    look = Look(
+        title=title,
+        full_names=full_names,
+        inverted=inverted,
+        rules=load_rules(lock_rules),
+        view=view or ("wait" if locks or idle else None),
+        locks=locks,
+        with_idle=idle,
+        threads=threads,
+        focus=focus,
+    )
+    write_profile(read(profile), output, look)

@@ -42,7 +42,10 @@ def _notes(raw: RawLocks, locks: DecodedLocks) -> Iterator[str]:
         )
     if raw.losses["missed_end"]:
         yield f"The end of {raw.losses['missed_end']:,} waits was missed: their time is not in the totals."
-    if raw.losses["no_seen_entry"]:
-        yield "The numbers of threads are too low: there were more than the table in the kernel has room for."
+    if raw.losses["no_place_entry"]:
+        yield (
+            "The numbers of threads are too low, and paths less exact: there were more of both than the table in the "
+            "kernel has room for."
+        )
     if raw.losses["no_target_entry"]:
         yield f"{raw.losses['no_target_entry']:,} child processes were not followed: there were too many."

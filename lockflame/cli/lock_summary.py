@@ -24,7 +24,7 @@ def print_wait_summary(profile: Profile, full_names: bool) -> None:
     rows = wait_table(profile, load_rules()).rows
     busy = [row for row in rows if row.waits and not row.is_idle]
     if busy:
-        say(f"{'waited':>9} {'share':>7} {'waits':>10} {'p99':>9} {'longest':>9}  lock: who waits / who holds it")
+        say(f"{'waited':>9} {'share':>7} {'waits':>10} {'p99':>9} {'longest':>9}  lock")
         for row in busy[:TOP]:
             _say_lock(row, full_names)
     else:
@@ -37,13 +37,15 @@ def print_wait_summary(profile: Profile, full_names: bool) -> None:
 
 def _say_lock(row: WaitRow, full_names: bool) -> None:
     from flame.text import amount
-    from lockflame.cli.lock_waits import hold_text, lock_text, path_text
+    from lockflame.cli.lock_waits import lock_text, path_text
 
     total, p99, longest = (amount(value, "nanoseconds") for value in (row.total_ns, row.p99_ns, row.max_ns))
-    users = " / ".join(
-        text or "?" for text in (path_text(row.wait_path, full_names=full_names), hold_text(row, full_names=full_names))
-    )
     say(
-        f"{total:>9} {row.share:>7.1%} {row.waits:>10,} {p99:>9} {longest:>9}  "
-        f"{lock_text(row)} ({printable(row.kind)}): {users}"
+        f"{total:>9} {row.share:>7.1%} {row.waits:>10,} {p99:>9} {longest:>9}  {lock_text(row)} ({printable(row.kind)})"
     )
+    for who, path in (
+        ("waits", path_text(row.wait_path, full_names=full_names)),
+        ("holds" if row.has_owner else "wakes", path_text(row.hold_path, full_names=full_names)),
+    ):
+        if path:
+            say(f"{who:>21}  {path}")

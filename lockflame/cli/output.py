@@ -6,7 +6,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +14,7 @@ import click
 from lockflame.errors import LockflameError, reason_of
 
 if TYPE_CHECKING:  # the real one brings numpy along, which `record` can do without until it has recorded
+    from flame.lock_views import LockView
     from flame.locks.rules import LockRules
     from lockflame.profile import Profile
 
@@ -57,12 +58,21 @@ def check_writable(path: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How pictures are drawn; other files have whole names and all stacks. Without `rules` our own are used."""
+    """How pictures are drawn, and of what; without `rules` our own are used.
+
+    `view` (by the name of a `ViewName`, else the profile's default), `locks`, `with_idle`, `threads` and `focus` say
+    what to show; `.folded` files go by these too, and have whole names. `.pb.gz` files hold everything.
+    """
 
     title: str | None = None
     full_names: bool = False
     inverted: bool = False
     rules: LockRules | None = None
+    view: str | None = None
+    locks: tuple[str, ...] = ()
+    with_idle: bool = False
+    threads: tuple[str, ...] = ()
+    focus: str | None = None
 
 
 def write_profile(profile: Profile, output: Output, look: Look | None = None) -> None:
@@ -88,19 +98,37 @@ def render(profile: Profile, suffix: str, look: Look) -> bytes:
         from lockflame.pprof import encode
 
         return encode(profile)
+    from flame.locks.rule_file import load_rules
+
+    rules = look.rules or load_rules()
+    shown = _shown(profile, look, rules)
     if suffix == ".svg":
         from flame.svg import render_svg
 
         return render_svg(
-            profile,
-            rules=look.rules,
+            shown.profile,
+            rules=rules,
             title=look.title,
             full_names=look.full_names,
             inverted=look.inverted,
+            view=shown.name,
+            idle_ns=shown.idle_ns,
         ).encode("utf-8")
     from flame.folded import folded_lines
 
-    return "".join(f"{line}\n" for line in folded_lines(profile)).encode("utf-8", "backslashreplace")
+    return "".join(f"{line}\n" for line in folded_lines(shown.profile)).encode("utf-8", "backslashreplace")
+
+
+def _shown(profile: Profile, look: Look, rules: LockRules) -> LockView:
+    """The part of the profile to be shown. Raises `LockflameError` if there is no such part."""
+    from flame.filters import focused
+    from flame.lock_marks import ViewName
+    from flame.lock_views import default_view, only_locks, view_of
+
+    name = ViewName(look.view) if look.view else default_view(profile)
+    chosen = only_locks(profile, look.locks) if look.locks else profile
+    shown = view_of(chosen, name, rules, with_idle=look.with_idle, threads=look.threads)
+    return shown if look.focus is None else replace(shown, profile=focused(shown.profile, look.focus))
 
 
 def write_file(path: str, content: bytes) -> None:
