@@ -46,7 +46,9 @@ def lock_measured(profile: Profile, idle_ns: int) -> list[Fact]:
     recording = replace(profile.recording, event="", frequency_asked_hz=0, cpu_time_ns=0)
     facts = measured(recording, profile.container)
     if recording.probes:
-        facts.append(Fact(f"probes {isolated(recording.probes)}"))
+        # Of each kind of probes the names follow, which would fill lines.
+        kinds = [group.partition(" ")[0] for group in recording.probes.split("; ")]
+        facts.append(Fact(f"by {isolated(' and '.join(kinds))}"))
     idle = amount(idle_ns, "nanoseconds")
     facts.append(Fact(f"idle waits left out: {idle} (--idle shows them)" if idle_ns else "no idle waits left out"))
     return facts
@@ -171,24 +173,48 @@ def _name(stacks: FrameStacks, position: int) -> str:
 
 
 def _unclear(profile: Profile) -> list[Fact]:
-    """How much of the time has no stack, one that doesn't reach its thread's start, or one with nameless frames."""
+    """How much of the time has no stack, one cut short of its thread's start, or a nameless function at the lock."""
     weights = stack_weights(profile, profile.sample_types[0])
     names = [profile.functions[location.lines[-1].function].name for location in profile.locations]
-    truncated = _on_stacks(profile, weights, [name == TRUNCATED_STACK for name in names])
-    unnamed = _on_stacks(profile, weights, [bool(location.unresolved_reason) for location in profile.locations])
+    truncated = _on_stacks(profile, weights, _is_at(profile, [name == TRUNCATED_STACK for name in names]))
+    is_unnamed = _is_at(profile, [bool(location.unresolved_reason) for location in profile.locations])
+    unnamed = _on_stacks(profile, weights, is_unnamed & _is_beside_lock(profile, names))
     whole = int(weights.sum())
-    unsampled = _on_stacks(profile, weights, [name in (WAITER_NOT_SAMPLED, HOLDER_NOT_SAMPLED) for name in names])
+    unsampled = _on_stacks(
+        profile, weights, _is_at(profile, [name in (WAITER_NOT_SAMPLED, HOLDER_NOT_SAMPLED) for name in names])
+    )
     return [
         Fact(f"{percent(unsampled, whole)} of the time without a sampled path", warns=unsampled > 0.10 * whole),
         Fact(f"{percent(truncated, whole)} of the time on truncated stacks", warns=truncated > 0.03 * whole),
-        Fact(f"{percent(unnamed, whole)} on stacks with unresolved frames", warns=unnamed > 0.10 * whole),
+        Fact(f"{percent(unnamed, whole)} in functions without a name", warns=unnamed > 0.10 * whole),
     ]
 
 
-def _on_stacks(profile: Profile, weights: NDArray[np.int64], of_location: list[bool]) -> int:
-    """The weight of the stacks that any of these locations is on."""
+def _is_at(profile: Profile, of_location: list[bool]) -> NDArray[np.bool_]:
+    """Which of all stacks' frames, in a row, are at such a location."""
+    return np.array(of_location, np.bool_)[profile.stacks.locations]
+
+
+def _is_beside_lock(profile: Profile, names: list[str]) -> NDArray[np.bool_]:
+    """Which of all stacks' frames, in a row, are next to the lock's: what waits for it, and what holds it."""
+    is_mark = _is_at(
+        profile,
+        [
+            location.kind is FrameKind.MARKER and is_lock_mark(name)
+            for location, name in zip(profile.locations, names, strict=True)
+        ],
+    )
+    beside = np.zeros(len(is_mark), np.bool_)
+    beside[1:] |= is_mark[:-1]  # a lock is never the last of its stack
+    ends_before = np.zeros(len(is_mark) + 1, np.bool_)
+    ends_before[profile.stacks.offsets] = True  # a frame and the next one there are of two stacks
+    beside[:-1] |= is_mark[1:] & ~ends_before[1:-1]
+    return beside
+
+
+def _on_stacks(profile: Profile, weights: NDArray[np.int64], hits: NDArray[np.bool_]) -> int:
+    """The weight of the stacks that have such a frame."""
     stacks = profile.stacks
-    hits = np.array(of_location, np.bool_)[stacks.locations] if len(stacks.locations) else np.zeros(0, np.bool_)
     counts = np.concatenate((np.zeros(1, np.int64), np.cumsum(hits, dtype=np.int64)))
     return int(weights[counts[stacks.offsets[1:]] > counts[stacks.offsets[:-1]]].sum())
 

@@ -40,7 +40,7 @@ RECORDING = RecordingInfo(
     frequency_asked_hz=99,
     cpu_time_ns=10_000_000_000,
     samples=1000,
-    probes="kprobe:do_futex",
+    probes="kprobes do_futex",
     wait_samples=2000,
     holder_samples=1500,
 )

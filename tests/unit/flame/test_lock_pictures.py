@@ -60,7 +60,7 @@ def test_the_picture_says_what_is_measured_and_where_most_of_it_is(name, heading
     assert listed[0].endswith(worst)
     assert len(listed) == 5
     facts = words(svg, "facts")
-    for fact in ("recorded for 10 s", "probes kprobe:do_futex", "idle waits left out: 30 s", "are exact"):
+    for fact in ("recorded for 10 s", "by kprobes", "idle waits left out: 30 s", "are exact"):
         assert fact in facts
     assert ("2,000 stacks of waiters taken" in facts) == (name != "holder")
     assert ("1,500 stacks of holders taken" in facts) == (name != "wait")
