@@ -27,8 +27,8 @@ Index = NDArray[np.int64]
 ID_WORD, TID_WORD, TIME_WORD, CPU_WORD, PERIOD_WORD, CHAIN_WORD = 1, 3, 4, 5, 6, 7
 # What sample_id_all puts at the end of every other record: TID, TIME, CPU, IDENTIFIER.
 TRAILER_BYTES = 32
-# What a program in the kernel adds to a sample, between its callchain and its registers: the size, 52 bytes.
-RAW_WORDS = 7
+# What a program in the kernel adds to a sample, between its callchain and its registers: the size, 60 bytes.
+RAW_WORDS = 8
 REGISTERS_ABI_64 = 2
 PROT_EXEC = 4
 
@@ -38,7 +38,7 @@ class Decoded:
     """All that the records of a spool say.
 
     `skipped` counts records that made no sense; `covered_twice` are the late threads that had
-    inherited their parent's events after all. `raw` uint64[n, 7] is what the programs in the kernel wrote with their
+    inherited their parent's events after all. `raw` uint64[n, 8] is what the programs in the kernel wrote with their
     samples (struct sample of futex.bpf.c, the record's own word of its size in front), 0 for CPU samples, which
     `is_cpu` bool[n] tells apart; the `period` of the others is 0.
     """

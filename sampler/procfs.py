@@ -202,6 +202,16 @@ def _program(pid: int) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def program_code(pid: int) -> tuple[int, int]:
+    """Where the code of a process's own program lies (address, bytes), without its libraries'; 0 if unknown."""
+    try:
+        program = os.stat(f"/proc/{pid}/exe").st_ino
+    except OSError:
+        return 0, 0
+    code = [mapping for mapping in _executable_mappings(pid) if mapping.inode == program]
+    return (code[0].start, code[-1].end - code[0].start) if code else (0, 0)
+
+
 def memory_maps(pids: Iterable[int]) -> dict[int, bytes]:
     """/proc/PID/maps as it is, of those that live."""
     maps = {pid: _read(f"/proc/{pid}/maps") for pid in pids}

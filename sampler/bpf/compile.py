@@ -28,7 +28,7 @@ PSEUDO_MAP_DESCRIPTOR = 1
 
 def bcc_folder() -> Path | None:
     """The folder that has the package `bcc`; None where it isn't installed."""
-    return next((folder for folder in BCC_FOLDERS if (folder / "bcc").is_dir()), None)
+    return next((folder for folder in BCC_FOLDERS if (folder / "bcc/__init__.py").is_file()), None)
 
 
 def kernel_headers() -> tuple[Path, Path] | None:

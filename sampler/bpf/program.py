@@ -7,10 +7,12 @@ import hashlib
 import json
 import os
 import platform
+import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,14 +93,15 @@ def _compile(source: Path, flags: list[str]) -> bytes:
     command = [sys.executable, "-m", "sampler.bpf.compile", str(source), *flags]
     root = str(Path(__file__).parents[2])
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=COMPILE_LIMIT_S,
-            check=False,
-            env={**os.environ, "PYTHONPATH": root},
-        )
+        with _interruptible():
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=COMPILE_LIMIT_S,
+                check=False,
+                env={**os.environ, "PYTHONPATH": root},
+            )
     except subprocess.TimeoutExpired as error:
         raise LockflameError(WHAT, f"BCC took more than {COMPILE_LIMIT_S} s", "try again when it is calmer") from error
     except OSError as error:
@@ -108,6 +111,20 @@ def _compile(source: Path, flags: list[str]) -> bytes:
     if done.returncode != 0:
         raise LockflameError(WHAT, f"BCC cannot compile the probes: {_complaint(done)}", "run: lockflame doctor")
     return done.stdout
+
+
+@contextmanager
+def _interruptible() -> Generator[None]:
+    """Has Ctrl-C end us meanwhile, as nothing is recorded yet that could be kept. Only where it isn't ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _complaint(done: subprocess.CompletedProcess[bytes]) -> str:

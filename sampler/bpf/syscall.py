@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from contextlib import suppress
 
 BPF_SYSCALL = 321
 MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, PROG_LOAD = range(6)
+
+MAP_LOOKUP_BATCH = 24
+BATCH_BYTES = 56
 
 MAP_HASH, MAP_ARRAY, MAP_PERF_EVENT_ARRAY = 1, 2, 4
 PROG_KPROBE, PROG_TRACEPOINT = 2, 5
@@ -90,8 +94,47 @@ class Map:
         with suppress(FileNotFoundError):
             self._element(MAP_DELETE, key, None, 0)
 
+    def dump(self) -> tuple[bytes, bytes]:
+        """All keys of a hash that nobody changes any more, one after the other, and all values. Raises `OSError`."""
+        try:
+            return self._dump_at_once()
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        # Before Linux 5.6.
+        entries = list(self._walk())
+        return b"".join(key for key, _ in entries), b"".join(value for _, value in entries)
+
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All entries of a hash that nobody changes any more; at most as many as it has room for."""
+        """The same, entry by entry."""
+        keys, values = self.dump()
+        for number in range(len(keys) // self.key_bytes):
+            key = keys[number * self.key_bytes : (number + 1) * self.key_bytes]
+            yield key, values[number * self.value_bytes : (number + 1) * self.value_bytes]
+
+    def _dump_at_once(self) -> tuple[bytes, bytes]:
+        """BPF_MAP_LOOKUP_BATCH, whose attributes are `batch` of union bpf_attr."""
+        keys = ctypes.create_string_buffer(self.entries * self.key_bytes)
+        values = ctypes.create_string_buffer(self.entries * self.value_bytes)
+        position = ctypes.create_string_buffer(max(self.key_bytes, 8))
+        found, before, is_all = 0, 0, False
+        while found < self.entries and not is_all:
+            keys_at, values_at = (
+                ctypes.addressof(keys) + found * self.key_bytes,
+                ctypes.addressof(values) + found * self.value_bytes,
+            )
+            room = self.entries - found
+            head = struct.pack("<QQQQ", before, ctypes.addressof(position), keys_at, values_at)
+            attr = ctypes.create_string_buffer(head + struct.pack("<IIQQ", room, self.descriptor, 0, 0), BATCH_BYTES)
+            try:
+                _call(MAP_LOOKUP_BATCH, attr)
+            except FileNotFoundError:
+                is_all = True
+            found += int.from_bytes(attr.raw[len(head) : len(head) + 4], "little")
+            before = ctypes.addressof(position)
+        return keys.raw[: found * self.key_bytes], values.raw[: found * self.value_bytes]
+
+    def _walk(self) -> Iterator[tuple[bytes, bytes]]:
         key = b""
         following = ctypes.create_string_buffer(self.key_bytes)
         for _ in range(self.entries):
@@ -112,8 +155,12 @@ class Map:
 
 
 def _bpf(command: int, attr: bytes) -> int:
-    buffer = ctypes.create_string_buffer(attr, len(attr))
-    result: int = _libc.syscall(ctypes.c_long(BPF_SYSCALL), ctypes.c_int(command), buffer, ctypes.c_uint(len(attr)))
+    return _call(command, ctypes.create_string_buffer(attr, len(attr)))
+
+
+def _call(command: int, attr: ctypes.Array[ctypes.c_char]) -> int:
+    size = ctypes.c_uint(len(attr))
+    result: int = _libc.syscall(ctypes.c_long(BPF_SYSCALL), ctypes.c_int(command), attr, size)
     if result < 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))

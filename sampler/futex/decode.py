@@ -39,6 +39,19 @@ class _Sampled:
     is_wait: NDArray[np.bool_]
     weight: NDArray[np.float64]
     owner: NDArray[np.int64]
+    path: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Places:
+    """What was counted by place: int64[n] each. `lock` is -1 for words that are counted together."""
+
+    lock: NDArray[np.int64]
+    tid: NDArray[np.int64]
+    path: NDArray[np.int64]
+    waits: NDArray[np.int64]
+    waited_ns: NDArray[np.int64]
+    caused_ns: NDArray[np.int64]
 
 
 def decode_locks(raw: RawLocks, decoded: Decoded, started_ns: int, ended_ns: int) -> DecodedLocks:
@@ -57,12 +70,14 @@ def decode_locks(raw: RawLocks, decoded: Decoded, started_ns: int, ended_ns: int
             entries.append((wait.key, bytes(layout.LOCK.size)))
         open_of.setdefault(number, []).append(wait)
     sampled = _sampled(decoded, index)
+    places = _places(raw, index, started_ns, ended_ns)
     owners = _with_owner(sampled, _thread_ids(decoded, raw), decoded, len(entries))
+    threads = _thread_counts(places, len(entries))
     words = [
-        _word(key, value, open_of.get(number, []), raw, bool(owners[number]), started_ns, ended_ns)
+        _word(key, value, open_of.get(number, []), raw, bool(owners[number]), threads[number], started_ns, ended_ns)
         for number, (key, value) in enumerate(entries)
     ]
-    columns = _columns(sampled, words, len(decoded.samples))
+    columns = _columns(sampled, places, words, len(decoded.samples))
     used = np.array([word.lock.ends.total > 0 for word in words])
     renumbered = np.where(used, np.cumsum(used) - 1, -1).astype(np.int32)
     lock = np.where(columns.lock >= 0, renumbered[columns.lock], -1).astype(np.int32)
@@ -88,7 +103,34 @@ def _sampled(decoded: Decoded, index: dict[bytes, int]) -> _Sampled:
         # A long wait among other waits was as likely to be sampled as if it had been as short as its credit.
         weight=weight * duration / np.maximum(credit, 1),
         owner=(raw[:, 6] & np.uint64(0xFFFFFFFF)).astype(np.int64),
+        path=(raw[:, 7] & np.uint64(0xFFFFFFFF)).astype(np.int64),
     )
+
+
+def _places(raw: RawLocks, index: dict[bytes, int], started_ns: int, ended_ns: int) -> _Places:
+    """The places that were counted, and those of the waits that are open."""
+    keys = np.frombuffer(raw.places[0], dtype=np.dtype([*layout.PLACE]))
+    sums = np.frombuffer(raw.places[1], dtype=np.dtype([*layout.PLACE_SUMS]))
+    words = zip(keys["address"].tolist(), keys["pid"].tolist(), keys["space"].tolist(), strict=True)
+    rows = [
+        (index.get(layout.KEY.pack(*word), -1), tid, path, waits, waited_ns, caused_ns)
+        for word, tid, path, (waits, waited_ns, caused_ns) in zip(
+            words, keys["tid"].tolist(), keys["path"].tolist(), sums.tolist(), strict=True
+        )
+    ]
+    for wait in raw.open_waits:
+        duration_ns = ended_ns - max(wait.start_ns, started_ns)
+        rows.append((index[wait.key], wait.tid, 0, 1, duration_ns, 0))
+    return _Places(*np.array(rows, dtype=np.int64).reshape(-1, 6).T)
+
+
+def _thread_counts(places: _Places, locks: int) -> list[int]:
+    """How many threads waited for each lock."""
+    waited = (places.waits > 0) & (places.lock >= 0)
+    pairs = np.unique(np.stack([places.lock[waited], places.tid[waited]], axis=1), axis=0)
+    counts = np.zeros(locks, dtype=np.int64)
+    np.add.at(counts, pairs[:, 0], 1)
+    return counts.tolist()
 
 
 def _thread_ids(decoded: Decoded, raw: RawLocks) -> NDArray[np.int64]:
@@ -115,13 +157,14 @@ def _word(
     open_waits: list[OpenWait],
     raw: RawLocks,
     has_owner: bool,
+    threads: int,
     started_ns: int,
     ended_ns: int,
 ) -> FutexWord:
     address, key_pid, space = layout.KEY.unpack(key)
     _, _, waiting, balance, charged, _, _, _, max_ns, first_ns, *rest = layout.LOCK.unpack(value)
-    ends, (threads, pid, _, operation, _, _, _) = rest[: layout.ENDS], rest[layout.ENDS : layout.ENDS + 7]
-    buckets = rest[layout.ENDS + 7 :]
+    ends, (pid, _, operation, _, _, _) = rest[: layout.ENDS], rest[layout.ENDS : layout.ENDS + 6]
+    buckets = rest[layout.ENDS + 6 :]
     total_ns = waiting * ended_ns + balance
     uncounted = {wait.tid for wait in open_waits if not wait.is_counted}
     for wait in open_waits:
@@ -144,14 +187,14 @@ def _word(
         total_ns=max(total_ns, 0),
         max_ns=max_ns,
         histogram=tuple(buckets),
-        threads=threads + len(uncounted),
+        threads=threads,
         unreleased_ns=max(total_ns - charged, 0),
     )
     return FutexWord(lock, is_shared=not key_pid and not is_rest, first_ns=max(first_ns, started_ns))
 
 
-def _columns(sampled: _Sampled, words: list[FutexWord], samples: int) -> LockColumns:
-    """Scales the weights of each lock's samples to what was counted exactly."""
+def _columns(sampled: _Sampled, places: _Places, words: list[FutexWord], samples: int) -> LockColumns:
+    """Scales the weights of samples to what was counted exactly: of their lock, and within it of their place."""
     reason = np.full(samples, Reason.CPU, dtype=np.uint8)
     lock = np.full(samples, -1, dtype=np.int32)
     weight_ns, waits = np.zeros((2, samples), dtype=np.int64)
@@ -160,12 +203,37 @@ def _columns(sampled: _Sampled, words: list[FutexWord], samples: int) -> LockCol
     total_ns = np.array([word.lock.total_ns for word in words], dtype=np.int64)
     caused_ns = total_ns - np.array([word.lock.unreleased_ns for word in words], dtype=np.int64)
     counts = np.array([word.lock.ends.total for word in words], dtype=np.int64)
-    for is_kind, exact in ((sampled.is_wait, total_ns), (~sampled.is_wait, caused_ns)):
-        rows, of = sampled.rows[is_kind], sampled.lock[is_kind]
-        weight_ns[rows] = shares(exact, of, sampled.weight[is_kind])
-    rows, of = sampled.rows[sampled.is_wait], sampled.lock[sampled.is_wait]
-    waits[rows] = shares(counts, of, sampled.weight[sampled.is_wait])
+    for is_kind, exact, by_place, column in (
+        (sampled.is_wait, total_ns, places.waited_ns, weight_ns),
+        (~sampled.is_wait, caused_ns, places.caused_ns, weight_ns),
+        (sampled.is_wait, counts, places.waits, waits),
+    ):
+        of = sampled.lock[is_kind]
+        weight = _weight_in_place(of, sampled.path[is_kind], sampled.weight[is_kind], places, by_place)
+        column[sampled.rows[is_kind]] = shares(exact, of, weight)
     return LockColumns(reason, lock, weight_ns, waits)
+
+
+def _weight_in_place(
+    lock: NDArray[np.int64],
+    path: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    places: _Places,
+    by_place: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Divides what was counted by path among that path's samples (post-stratification): its share then hardly depends
+    on which of its waits happened to be sampled. Samples of paths that weren't counted keep their weight."""
+    strata, stratum = np.unique(
+        np.concatenate((lock << 32 | path, places.lock << 32 | places.path)),
+        return_inverse=True,
+    )
+    of_sample, of_place = stratum[: len(lock)], stratum[len(lock) :]
+    counted, sampled = np.zeros((2, len(strata)))
+    known = places.lock >= 0
+    np.add.at(counted, of_place[known], by_place[known])
+    np.add.at(sampled, of_sample, weight)
+    in_place = weight / np.maximum(sampled[of_sample], 1e-9) * counted[of_sample]
+    return np.where(counted[of_sample] > 0, in_place, weight)
 
 
 def shares(totals: NDArray[np.int64], of: NDArray[np.int64], weight: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@
 // the arguments of tracepoints, whose offsets come from their format files. Every hook runs for all processes: the first
 // thing that each does is to leave those that aren't recorded.
 //
-// Given by the one who compiles it: WAIT_ENTRIES, LOCK_ENTRIES, SEEN_ENTRIES, TARGET_ENTRIES (sizes of tables);
+// Given by the one who compiles it: WAIT_ENTRIES, LOCK_ENTRIES, PLACE_ENTRIES, TARGET_ENTRIES (sizes of tables);
 // NEWTASK_PID, NEWTASK_FLAGS (offsets in the tracepoint task:task_newtask); WITH_KPROBES (hooks are kprobes on system
 // calls, not tracepoints); WITH_REGISTERS (the kernel has the helpers for these); IN_NAMESPACE (process ids are those of
 // the namespace in `control`, not the machine's).
@@ -18,12 +18,16 @@
 // glibc's mutexes hold 2 where somebody waits, and their owner 8 bytes on; Rust's hold 2 as well.
 #define CONTENDED_VALUE 2
 #define OWNER_OFFSET 8
+// How a call with a timeout ends that a signal without a handler has interrupted (ERESTART_RESTARTBLOCK): the thread
+// calls restart_syscall(2) next, which goes on with it.
+#define RESTART_BLOCK -516
+#define VALUE_CHANGED -11 // EAGAIN
 
 enum operation { OP_WAIT, OP_WAIT_BITSET, OP_LOCK_PI, OP_WAIT_REQUEUE_PI, OP_WAITV };
 enum end { END_WOKEN, END_TIMED_OUT, END_VALUE_CHANGED, END_INTERRUPTED, END_FAILED, ENDS };
 enum budget_index { BUDGET_LOCK, BUDGET_OTHER, BUDGET_LOCK_RELEASE, BUDGET_OTHER_RELEASE, BUDGETS };
 enum sample_kind { SAMPLE_WAIT, SAMPLE_RELEASE };
-enum loss { LOSS_NO_THREAD_ENTRY, LOSS_MISSED_END, LOSS_NO_SEEN_ENTRY, LOSS_DEFERRED_CHARGE, LOSS_NO_TARGET_ENTRY, LOSSES };
+enum loss { LOSS_NO_THREAD_ENTRY, LOSS_MISSED_END, LOSS_NO_PLACE_ENTRY, LOSS_DEFERRED_CHARGE, LOSS_NO_TARGET_ENTRY, LOSSES };
 
 #define BUCKETS 48
 #define WINDOW_NS 125000000ULL
@@ -43,6 +47,7 @@ struct control {
 struct target {
     u32 generation; // how many programs it has run by exec
     u32 family;     // the same in processes that forked from one another: these share mappings at equal addresses
+    u64 code_start, code_bytes; // of the program itself; 0 where it isn't known
 };
 
 struct key {
@@ -60,7 +65,10 @@ struct thread {
     struct key key;
     u32 owner;
     u32 pid;
-    u8 operation, budget, is_counted, was_counted, has_registers, padding[3];
+    u8 operation, budget, is_counted, has_registers;
+    u8 is_contended, restarts; // whether the word had CONTENDED_VALUE; whether restart_syscall(2) goes on with the wait
+    u8 padding[2];
+    u64 code_start, code_bytes; // as in its target
     struct registers registers;
 };
 
@@ -76,7 +84,6 @@ struct lock {
     u64 max_ns;
     u64 first_ns; // when it was first waited for
     u64 ends[ENDS];
-    u64 threads;
     u32 pid, owner;
     u32 operation, budget;
     u64 is_free; // it was released, and no waiter has woken yet: nobody holds it, as far as is known
@@ -90,9 +97,22 @@ struct budget {
     u64 next_due_ns;
 };
 
-struct seen {
+// Who waited for a word or gave it back, and by which path, as far as the top of the stack tells: the sums here are exact,
+// and samples tell what a path is.
+struct place {
     u64 address;
-    u32 tid, space;
+    u32 tid, pid, space, path; // pid and space as in a key
+};
+
+#define STACK_WORDS 48
+#define PATH_STEPS 4
+
+struct stack_top {
+    u64 words[STACK_WORDS];
+};
+
+struct place_sums {
+    u64 waits, waited_ns, caused_ns;
 };
 
 struct sample {
@@ -103,8 +123,10 @@ struct sample {
     u32 duration_low, duration_high;
     u32 credit_low, credit_high; // what the duration counted as
     u32 owner, operation;
+    u32 path, padding;
 };
 
+BPF_PERCPU_ARRAY(stack_tops, struct stack_top, 1);
 BPF_ARRAY(this_control, struct control, 1);
 BPF_ARRAY(budgets, struct budget, BUDGETS);
 BPF_ARRAY(losses, u64, LOSSES);
@@ -114,7 +136,7 @@ BPF_ARRAY(blank_thread, struct thread, 1);
 BPF_HASH(targets, u32, struct target, TARGET_ENTRIES);
 BPF_HASH(threads, u32, struct thread, WAIT_ENTRIES);
 BPF_HASH(locks, struct key, struct lock, LOCK_ENTRIES);
-BPF_HASH(seen_threads, struct seen, u8, SEEN_ENTRIES);
+BPF_HASH(places, struct place, struct place_sums, PLACE_ENTRIES);
 BPF_PERF_OUTPUT(samples);
 
 static inline void lose(int loss)
@@ -192,7 +214,7 @@ static inline u64 due_weight(struct control *control, int index, u64 now, u64 cr
 }
 
 static inline void take_sample(void *ctx, u32 kind, struct key *key, u64 weight, u64 duration, u64 credit, u32 owner,
-                               u32 operation)
+                               u32 operation, u32 path)
 {
     struct sample sample = {
         .kind = kind,
@@ -208,6 +230,7 @@ static inline void take_sample(void *ctx, u32 kind, struct key *key, u64 weight,
         .credit_high = credit >> 32,
         .owner = owner,
         .operation = operation,
+        .path = path,
     };
     samples.perf_submit(ctx, &sample, sizeof sample);
 }
@@ -250,16 +273,38 @@ static inline struct lock *find_or_add_lock(struct key *key, struct thread *thre
     return lock;
 }
 
-static inline void note_thread(struct key *key, struct lock *lock, u32 tid)
+// A number for the path that led here: made of the first words on the stack that lie in the program's code, return
+// addresses mostly. Paths that differ there have different ones; one path may have several, by what calls left behind.
+static inline u32 path_of(u64 stack, u64 code_start, u64 code_bytes)
 {
-    struct seen seen = {.address = key->address, .tid = tid, .space = key->space};
-    u8 one = 1;
-    if (seen_threads.lookup(&seen))
+    u32 zero = 0, path = 0, steps = 0;
+    struct stack_top *top = stack_tops.lookup(&zero);
+    if (!top || !stack || bpf_probe_read_user(top, sizeof *top, (void *)stack))
+        return 0;
+#pragma unroll
+    for (int at = 0; at < STACK_WORDS; at++) {
+        u64 within = top->words[at] - code_start;
+        if (within < code_bytes && steps < PATH_STEPS) {
+            path = (path ^ (u32)within) * 0x9e3779b1;
+            steps++;
+        }
+    }
+    return path;
+}
+
+static inline void add_to_place(struct key *key, u32 tid, u32 path, u64 waits, u64 waited_ns, u64 caused_ns)
+{
+    struct place place = {.address = key->address, .tid = tid, .pid = key->pid, .space = key->space, .path = path};
+    struct place_sums *sums = places.lookup(&place);
+    if (sums) { // of one thread, which is here alone
+        sums->waits += waits;
+        sums->waited_ns += waited_ns;
+        sums->caused_ns += caused_ns;
         return;
-    if (seen_threads.insert(&seen, &one) == 0)
-        __sync_fetch_and_add(&lock->threads, 1);
-    else if (!seen_threads.lookup(&seen))
-        lose(LOSS_NO_SEEN_ENTRY);
+    }
+    struct place_sums first = {.waits = waits, .waited_ns = waited_ns, .caused_ns = caused_ns};
+    if (places.insert(&place, &first))
+        lose(LOSS_NO_PLACE_ENTRY);
 }
 
 // What was waited for a word by now and nobody is charged with yet; 0 where other changes are under way. The caller has
@@ -342,8 +387,6 @@ static inline int begin_wait(u64 address, u32 operation, u32 is_private, u32 val
     if (thread->start_ns)
         take_back(thread);
     struct key key = key_of(target, pid, address, is_private);
-    u32 is_known = thread->pid == pid && thread->key.address == key.address && thread->key.space == key.space &&
-                   thread->key.pid == key.pid && thread->was_counted;
     u32 owner = 0, has_owner = value == CONTENDED_VALUE && operation == OP_WAIT, is_pi = operation == OP_LOCK_PI;
     if (has_owner)
         bpf_probe_read_user(&owner, sizeof owner, (void *)(address + OWNER_OFFSET));
@@ -356,16 +399,17 @@ static inline int begin_wait(u64 address, u32 operation, u32 is_private, u32 val
     thread->budget = operation == OP_WAIT || is_pi || (operation == OP_WAIT_BITSET && value == CONTENDED_VALUE)
                          ? BUDGET_LOCK
                          : BUDGET_OTHER;
+    thread->is_contended = value == CONTENDED_VALUE;
+    thread->code_start = target->code_start;
+    thread->code_bytes = target->code_bytes;
+    thread->restarts = 0;
     thread->has_registers = 0;
     if (registers)
         thread->has_registers = !bpf_probe_read_kernel(&thread->registers, sizeof thread->registers, registers);
     thread->is_counted = now >= control->start_ns;
-    thread->was_counted = thread->is_counted;
     if (thread->is_counted) {
         struct lock *lock = find_or_add_lock(&key, thread);
         if (lock) {
-            if (!is_known)
-                note_thread(&key, lock, tid);
             if (thread->owner)
                 lock->owner = thread->owner;
             __sync_fetch_and_add(&lock->entered, 1);
@@ -384,7 +428,7 @@ static inline int end_of(s64 result)
         return END_WOKEN;
     if (result == -110) // ETIMEDOUT
         return END_TIMED_OUT;
-    if (result == -11) // EAGAIN
+    if (result == VALUE_CHANGED)
         return END_VALUE_CHANGED;
     // EINTR, and within the kernel ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK
     if (result == -4 || (result <= -512 && result >= -516))
@@ -402,6 +446,7 @@ static inline int end_wait(void *ctx, s64 result, int can_sample)
     struct control *control = this_control.lookup(&zero);
     if (!control || now >= control->end_ns)
         return 1;
+    thread->restarts = result == RESTART_BLOCK;
     u64 from = thread->start_ns < control->start_ns ? control->start_ns : thread->start_ns;
     if (now <= from) {
         thread->start_ns = 0;
@@ -412,9 +457,11 @@ static inline int end_wait(void *ctx, s64 result, int can_sample)
         thread->start_ns = 0;
         return 1;
     }
-    if (!thread->is_counted)
-        note_thread(&thread->key, lock, tid);
     count_end(lock, thread, now, from, end_of(result));
+    u32 path = 0;
+    if (result != VALUE_CHANGED) // that call took no time to speak of
+        path = path_of(thread->registers.sp, thread->code_start, thread->code_bytes);
+    add_to_place(&thread->key, tid, path, 1, now - from, 0);
     u64 duration = now - from, credit = duration;
     if (thread->budget == BUDGET_OTHER && credit > OTHER_CREDIT_MOST_NS)
         credit = OTHER_CREDIT_MOST_NS;
@@ -422,14 +469,16 @@ static inline int end_wait(void *ctx, s64 result, int can_sample)
     u64 weight = can_sample ? due_weight(control, thread->budget, now, lock->credit, &lock->next_sample) : 0;
     thread->start_ns = 0;
     if (weight)
-        take_sample(ctx, SAMPLE_WAIT, &thread->key, weight, duration, credit, thread->owner, thread->operation);
+        take_sample(ctx, SAMPLE_WAIT, &thread->key, weight, duration, credit, thread->owner, thread->operation,
+                    path);
     return 1;
 }
 
 // Charges who gives a lock back with all that was waited for it since it was last given back.
-static inline int release(void *ctx, u64 address, u32 is_private)
+static inline int release(void *ctx, u64 address, u32 is_private, struct registers *registers)
 {
-    u32 pid = current_ids() >> 32, zero = 0;
+    u64 ids = current_ids(), stack = 0;
+    u32 pid = ids >> 32, zero = 0;
     struct target *target = targets.lookup(&pid);
     if (!target)
         return 1;
@@ -448,10 +497,14 @@ static inline int release(void *ctx, u64 address, u32 is_private)
     __sync_fetch_and_add(&lock->left, 1);
     if (!charge)
         return 1;
+    if (registers)
+        bpf_probe_read_kernel(&stack, sizeof stack, &registers->sp);
+    u32 path = path_of(stack, target->code_start, target->code_bytes);
+    add_to_place(&key, ids, path, 0, 0, charge);
     u64 credit = lock->charged - lock->unowned;
     u64 weight = due_weight(control, lock->budget + BUDGET_LOCK_RELEASE, now, credit, &lock->next_release_sample);
     if (weight)
-        take_sample(ctx, SAMPLE_RELEASE, &key, weight, charge, charge, 0, lock->operation);
+        take_sample(ctx, SAMPLE_RELEASE, &key, weight, charge, charge, 0, lock->operation, path);
     return 1;
 }
 
@@ -472,15 +525,15 @@ static inline int futex(void *ctx, u64 address, u32 command, u32 value, u64 seco
         operation = OP_WAIT_REQUEUE_PI;
         break;
     case 5: // FUTEX_WAKE_OP
-        release(ctx, second_address, is_private);
-        return release(ctx, address, is_private);
+        release(ctx, second_address, is_private, registers);
+        return release(ctx, address, is_private, registers);
     case 1:  // FUTEX_WAKE
     case 3:  // FUTEX_REQUEUE
     case 4:  // FUTEX_CMP_REQUEUE
     case 7:  // FUTEX_UNLOCK_PI
     case 10: // FUTEX_WAKE_BITSET
     case 12: // FUTEX_CMP_REQUEUE_PI
-        return release(ctx, address, is_private);
+        return release(ctx, address, is_private, registers);
     default:
         return 1;
     }
@@ -501,12 +554,24 @@ static inline int futex_waitv(u64 waiters, struct registers *registers)
     return begin_wait(first.address, OP_WAITV, first.flags & PRIVATE_FLAG, 0, registers);
 }
 
-static inline int futex_requeue(void *ctx, u64 waiters)
+static inline int futex_requeue(void *ctx, u64 waiters, struct registers *registers)
 {
     struct waiter first = {};
     if (bpf_probe_read_user(&first, sizeof first, (void *)waiters))
         return 1;
-    return release(ctx, first.address, first.flags & PRIVATE_FLAG);
+    return release(ctx, first.address, first.flags & PRIVATE_FLAG, registers);
+}
+
+// What is left of a wait that a signal has interrupted, such as SIGCONT or a debugger's: another wait. The call still has
+// the arguments of the one that it goes on with, which may be a sleep after a wait that ended with its signal's handler.
+static inline int restart(u64 address, struct registers *registers)
+{
+    u32 tid = current_ids();
+    struct thread *thread = threads.lookup(&tid);
+    if (!thread || !thread->restarts || thread->key.address != address)
+        return 1;
+    struct key key = thread->key;
+    return begin_wait(key.address, thread->operation, key.pid, thread->is_contended ? CONTENDED_VALUE : 0, registers);
 }
 
 // --- Hooks. Each returns 1: 0 would keep the event from other tools that listen to it by perf.
@@ -572,13 +637,19 @@ int on_futex_waitv(ENTER_CONTEXT *ctx)
 int on_futex_wake(ENTER_CONTEXT *ctx)
 {
     USER_REGISTERS(ctx)
-    return release(ctx, arguments[0], arguments[3] & PRIVATE_FLAG);
+    return release(ctx, arguments[0], arguments[3] & PRIVATE_FLAG, registers);
 }
 
 int on_futex_requeue(ENTER_CONTEXT *ctx)
 {
     USER_REGISTERS(ctx)
-    return futex_requeue(ctx, arguments[0]);
+    return futex_requeue(ctx, arguments[0], registers);
+}
+
+int on_restart(ENTER_CONTEXT *ctx)
+{
+    USER_REGISTERS(ctx)
+    return restart(arguments[0], registers);
 }
 
 int on_wait_end(LEAVE_CONTEXT *ctx)
@@ -599,7 +670,8 @@ int on_new_task(u32 *ctx)
         targets.delete(&child); // the number was a target's once
         return 1;
     }
-    struct target forked = {.generation = 0, .family = target->family};
+    struct target forked = *target;
+    forked.generation = 0;
     if (targets.update(&child, &forked))
         lose(LOSS_NO_TARGET_ENTRY);
     return 1;
@@ -612,6 +684,7 @@ int on_exec(void *ctx)
     struct target *target = targets.lookup(&pid);
     if (target) {
         target->generation += 1;
+        target->code_bytes = 0;
         target->family = pid | target->generation << 22;
     }
     return 1;

@@ -15,7 +15,7 @@ from sampler.futex import layout
 from sampler.record_types import CONTEXT_USER, RECORD_SAMPLE
 
 # Numbers of system calls on x86-64 (asm/unistd_64.h).
-FUTEX, FUTEX_WAITV, FUTEX_WAIT = 202, 449, 455
+FUTEX, RESTART_SYSCALL, FUTEX_WAITV, FUTEX_WAIT = 202, 219, 449, 455
 PRIVATE_FLAG = 0x80
 COMMAND_MASK = 0x7F
 OPERATIONS = {0: 0, 9: 1, 6: 2, 13: 2, 11: 3}
@@ -52,23 +52,27 @@ class OpenWait:
     @classmethod
     def from_entry(cls, tid: int, value: bytes) -> OpenWait:
         """From an entry of the map `threads`."""
-        start_ns, key, owner, pid, operation, budget, is_counted, _, has_registers, *registers = layout.THREAD.unpack(
-            value
-        )
+        start_ns, key, owner, pid, operation, budget, *flags_and_registers = layout.THREAD.unpack(value)
+        is_counted, has_registers, _, _, _, _, *registers = flags_and_registers
         address, key_pid, _ = layout.KEY.unpack(key)
         named = dict(zip(layout.PT_REGS, registers, strict=True))
         if not has_registers:
             named = {name: named[name] for name in ("ip", "sp") if named[name]}
         return cls(pid, tid, address, bool(key_pid), operation, budget, named, start_ns, key, owner, bool(is_counted))
 
-    def entry(self, generation: int, family: int) -> bytes:
-        """An entry of the map `threads` for a wait that began at an unknown time before the recording."""
+    def entry(self, generation: int, family: int, code_start: int, code_bytes: int) -> bytes:
+        """An entry of the map `threads` for a wait that began at an unknown time before the recording.
+
+        The arguments are those of its process in the map `targets`.
+        """
         key = layout.KEY.pack(
             self.address, self.pid if self.is_private else 0, generation if self.is_private else family
         )
         registers = [self.registers.get(name, 0) for name in layout.PT_REGS]
+        is_contended = self.budget == layout.BUDGET_LOCK
+        flags = (False, False, is_contended, False)
         return layout.THREAD.pack(
-            BEFORE_ALL_NS, key, 0, self.pid, self.operation, self.budget, False, False, False, *registers
+            BEFORE_ALL_NS, key, 0, self.pid, self.operation, self.budget, *flags, code_start, code_bytes, *registers
         )
 
     def is_still_open(self) -> bool:
@@ -97,6 +101,8 @@ def _waiting_call(pid: int, tid: int) -> OpenWait | None:
         return None  # `running`, or waits otherwise
     number, address, second, third, fourth, _, _, sp, ip = (int(field, 0) for field in fields)
     registers = {"sp": sp, "ip": ip}
+    if number == RESTART_SYSCALL and _sleeps_in_futex(pid, tid):
+        number = FUTEX  # which a signal has interrupted: the arguments are still its own
     if number == FUTEX and second & COMMAND_MASK in OPERATIONS:
         operation = OPERATIONS[second & COMMAND_MASK]
         is_lock = operation in (0, 2) or (operation == 1 and third & 0xFFFFFFFF == CONTENDED_VALUE)
@@ -107,6 +113,13 @@ def _waiting_call(pid: int, tid: int) -> OpenWait | None:
     if number == FUTEX_WAITV:
         return _first_of_several(pid, tid, address, registers)
     return None
+
+
+def _sleeps_in_futex(pid: int, tid: int) -> bool:
+    """Whether the function of the kernel that a thread sleeps in is one of futex's (wchan in proc(5))."""
+    with suppress(OSError), open(f"/proc/{pid}/task/{tid}/wchan", "rb", buffering=0) as file:
+        return b"futex" in file.read(128)
+    return False
 
 
 def _first_of_several(pid: int, tid: int, waiters: int, registers: dict[str, int]) -> OpenWait | None:
@@ -155,8 +168,8 @@ def _record(wait: OpenWait, started_ns: int, ended_ns: int, stack_bytes: int, sa
     stack = stack[: len(stack) // 8 * 8]
     duration = ended_ns - max(wait.start_ns, started_ns)
     _, key_pid, space = layout.KEY.unpack(wait.key)
-    values = (wait.address, key_pid | space << 32, duration, duration, duration, wait.owner | wait.operation << 32)
-    raw = struct.pack("<II6Q", layout.SAMPLE.size, layout.SAMPLE_WAIT, *values)
+    values = (wait.address, key_pid | space << 32, duration, duration, duration, wait.owner | wait.operation << 32, 0)
+    raw = struct.pack("<II7Q", layout.SAMPLE.size, layout.SAMPLE_WAIT, *values)
     chain = struct.pack("<QQQ", 2, CONTEXT_USER, registers.get("ip", 0))
     head = struct.pack("<QQIIQIIQ", sample_id, registers.get("ip", 0), wait.pid, wait.tid, ended_ns - 1, 0, 0, 1)
     rest = b""

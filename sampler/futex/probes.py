@@ -20,6 +20,7 @@ from sampler.bpf.syscall import VerifierError
 from sampler.bpf.tracefs import TraceFs
 from sampler.futex import layout
 from sampler.futex.open_waits import OpenWait, waits_open_now
+from sampler.futex.unseen import is_32_bit, is_in_our_pid_namespace, note_of_32_bit, note_of_inner
 from sampler.perf_event import AttrFlags, PerfEventAttr, SampleFields
 from sampler.ring import RingBuffer
 
@@ -38,8 +39,9 @@ CALLS = {
     "futex_waitv": "on_futex_waitv",
     "futex_wake": "on_futex_wake",
     "futex_requeue": "on_futex_requeue",
+    "restart_syscall": "on_restart",
 }
-WAITING_CALLS = ("futex", "futex_wait", "futex_waitv")
+WAITING_CALLS = ("futex", "futex_wait", "futex_waitv", "restart_syscall")
 END_PROGRAM = "on_wait_end"
 PROCESS_TRACEPOINTS = {
     "task:task_newtask": "on_new_task",
@@ -62,12 +64,15 @@ class ProbeKind(Enum):
 class RawLocks:
     """What the programs counted, undecoded: see `layout` for the entries, (key, value) each.
 
+    `places` has all keys and all values, one after the other.
+
     `sample_ids` are in the samples' IDENTIFIER; `maps` has /proc/PID/maps of the processes; `inner_tids` the threads'
     ids in their own pid namespace, where that is another one: (pid, id there) to tid here; `threads` all (pid, tid)
     that live at the end.
     """
 
     entries: tuple[tuple[bytes, bytes], ...]
+    places: tuple[bytes, bytes]
     rest: bytes
     losses: dict[str, int]
     open_waits: tuple[OpenWait, ...]
@@ -100,6 +105,8 @@ class FutexProbes:
         self._attached: list[str] = []
         self._sample_ids: set[int] = set()
         self._started_ns = 0
+        self._32_bit: set[int] = set()
+        self._inner: set[int] = set()
         self.notes: list[str] = []
         try:
             self._attach_some(kind, rings)
@@ -119,10 +126,9 @@ class FutexProbes:
             target = self._maps["targets"].get(wait.pid.to_bytes(4, "little"))
             if target is None:
                 continue
-            generation, family = layout.TARGET.unpack(target)
             tid = wait.tid.to_bytes(4, "little")
             try:
-                threads.put(tid, wait.entry(generation, family), syscall.UPDATE_NOEXIST)
+                threads.put(tid, wait.entry(*layout.TARGET.unpack(target)), syscall.UPDATE_NOEXIST)
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.E2BIG):
                     raise
@@ -149,6 +155,7 @@ class FutexProbes:
     def open_waits(self, ended_ns: int) -> tuple[OpenWait, ...]:
         """Detaches, and returns the waits that were open at the end."""
         self._detach()
+        self._note_unseen()
         entries = self._maps["threads"].items()
         waits = (OpenWait.from_entry(int.from_bytes(tid, "little"), value) for tid, value in entries)
         return tuple(wait for wait in waits if 0 < wait.start_ns < ended_ns)
@@ -163,10 +170,11 @@ class FutexProbes:
         targets = {int.from_bytes(key, "little"): layout.TARGET.unpack(value) for key, value in maps["targets"].items()}
         return RawLocks(
             entries=tuple(maps["locks"].items()),
+            places=maps["places"].dump(),
             rest=maps["rest"].get(bytes(4)) or b"",
             losses=losses,
             open_waits=open_waits,
-            families={family: pid for pid, (_, family) in targets.items()},
+            families={family: pid for pid, (_, family, _, _) in targets.items()},
             sample_ids=self.sample_ids,
             maps=procfs.memory_maps(targets),
             inner_tids=procfs.inner_tids(targets),
@@ -247,7 +255,7 @@ class FutexProbes:
         definitions = {
             "WAIT_ENTRIES": layout.WAIT_ENTRIES,
             "LOCK_ENTRIES": layout.LOCK_ENTRIES,
-            "SEEN_ENTRIES": layout.SEEN_ENTRIES,
+            "PLACE_ENTRIES": layout.PLACE_ENTRIES,
             "TARGET_ENTRIES": layout.TARGET_ENTRIES,
             "NEWTASK_PID": newtask.fields["pid"][0],
             "NEWTASK_FLAGS": newtask.fields["clone_flags"][0],
@@ -343,12 +351,28 @@ class FutexProbes:
     def _seed(self) -> None:
         """Names the processes to follow. Those that were forked, and run the same program still, are of one family."""
         targets = self._maps["targets"]
+        if self._in_namespace and not is_in_our_pid_namespace(self._pid):
+            raise LockflameError(
+                WHAT, f"process {self._pid} is in another pid namespace than Lockflame", "run it outside of containers"
+            )
         for _ in range(FAMILY_SCANS):
             for pid in procfs.family(self._pid):
+                if self._in_namespace and not is_in_our_pid_namespace(pid):
+                    self._inner.add(pid)
+                    continue
                 key = pid.to_bytes(4, "little")
                 if targets.get(key) is None:
                     with suppress(FileExistsError):
-                        targets.put(key, layout.TARGET.pack(0, procfs.first_of_program(pid)), syscall.UPDATE_NOEXIST)
+                        entry = layout.TARGET.pack(0, procfs.first_of_program(pid), *procfs.program_code(pid))
+                        targets.put(key, entry, syscall.UPDATE_NOEXIST)
+                    if is_32_bit(pid):
+                        self._32_bit.add(pid)
+
+    def _note_unseen(self) -> None:
+        """Notes which processes the probes were blind to, of those that live and those that were seen at the start."""
+        known = (int.from_bytes(key, "little") for key, _ in self._maps["targets"].items())
+        self._32_bit.update(pid for pid in known if is_32_bit(pid))
+        self.notes += filter(None, (note_of_32_bit(self._32_bit), note_of_inner(self._inner)))
 
     def _set_control(self, started_ns: int, ended_ns: int) -> None:
         namespace = os.stat("/proc/self/ns/pid")
