@@ -564,11 +564,15 @@ static inline int futex_requeue(void *ctx, u64 waiters, struct registers *regist
 
 // What is left of a wait that a signal has interrupted, such as SIGCONT or a debugger's: another wait. The call still has
 // the arguments of the one that it goes on with, which may be a sleep after a wait that ended with its signal's handler.
-static inline int restart(u64 address, struct registers *registers)
+static inline int restart(struct registers *registers)
 {
     u32 tid = current_ids();
+    u64 address = 0;
     struct thread *thread = threads.lookup(&tid);
-    if (!thread || !thread->restarts || thread->key.address != address)
+    if (!thread || !thread->restarts)
+        return 1;
+    // The tracepoint doesn't show arguments: restart_syscall(2) itself has none.
+    if (registers && (bpf_probe_read_kernel(&address, sizeof address, &registers->di) || thread->key.address != address))
         return 1;
     struct key key = thread->key;
     return begin_wait(key.address, thread->operation, key.pid, thread->is_contended ? CONTENDED_VALUE : 0, registers);
@@ -649,7 +653,7 @@ int on_futex_requeue(ENTER_CONTEXT *ctx)
 int on_restart(ENTER_CONTEXT *ctx)
 {
     USER_REGISTERS(ctx)
-    return restart(arguments[0], registers);
+    return restart(registers);
 }
 
 int on_wait_end(LEAVE_CONTEXT *ctx)
