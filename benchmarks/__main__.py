@@ -16,6 +16,8 @@ from benchmarks import (  # noqa: F401  (fill the list)
     agreement,
     completeness,
     lines,
+    lock_bounds,
+    lock_cost,
     naming,
     picture,
     recording,

@@ -56,6 +56,8 @@ class EventChoice:
     kernel_frames: bool = True
     build_ids: bool = True
     enable_on_exec: bool = False
+    is_system_wide: bool = False
+    """Of all that runs on a CPU, for who filters it: an event for each thread costs at each switch of threads."""
 
     @property
     def event_name(self) -> str:
@@ -68,6 +70,8 @@ class EventChoice:
         flags |= AttrFlags.BUILD_ID if self.build_ids else 0
         flags |= 0 if self.kernel_frames else AttrFlags.EXCLUDE_KERNEL
         flags |= AttrFlags.ENABLE_ON_EXEC if self.enable_on_exec else 0
+        if self.is_system_wide:
+            flags = (flags | AttrFlags.EXCLUDE_IDLE) & ~(AttrFlags.INHERIT | AttrFlags.ENABLE_ON_EXEC)
         fields = SAMPLE_FIELDS
         if self.stack_bytes:
             fields |= SampleFields.REGS_USER | SampleFields.STACK_USER

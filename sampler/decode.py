@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -109,6 +109,22 @@ def decode(
         skipped=skipped,
         covered_twice=covered_twice,
     )
+
+
+def of_family(events: Iterable[Event], pids: set[int]) -> Iterator[Event]:
+    """The events of these processes and of those that they fork, and the kernel's own, out of `events` by time."""
+    family = set(pids)
+    for event in events:
+        if isinstance(event, KernelSymbolEvent):
+            yield event
+            continue
+        if isinstance(event, ForkEvent):
+            if event.parent_pid not in family:
+                family.discard(event.pid)  # a number that was one of the family's before
+                continue
+            family.add(event.pid)
+        if event.pid in family:
+            yield event
 
 
 def _walk_headers(data: bytes | mmap.mmap) -> _Walk:

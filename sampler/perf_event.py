@@ -55,6 +55,7 @@ class AttrFlags(enum.IntFlag):
     INHERIT = 1 << 1
     EXCLUDE_KERNEL = 1 << 5
     EXCLUDE_HV = 1 << 6
+    EXCLUDE_IDLE = 1 << 7
     MMAP = 1 << 8
     COMM = 1 << 9
     FREQ = 1 << 10

@@ -41,6 +41,16 @@ def process_status(pid: int) -> ProcessStatus | None:
     )
 
 
+def cpu_time_ns(pid: int) -> int:
+    """What a process and its descendants have used so far, those included that have ended and were waited for."""
+    ticks = 0
+    for member in family(pid):
+        content = _read(f"/proc/{member}/stat") or b""
+        # utime, stime, cutime and cstime (proc_pid_stat(5)), counted from behind the comm.
+        ticks += sum(int(field) for field in content[content.rfind(b")") + 2 :].split()[11:15])
+    return ticks * 10**9 // os.sysconf("SC_CLK_TCK")
+
+
 def process_of_thread(tid: int) -> int | None:
     """The process that a thread belongs to; None when there is no such thread."""
     for line in (_read(f"/proc/{tid}/status") or b"").splitlines():

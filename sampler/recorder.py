@@ -10,7 +10,7 @@ import os
 import select
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING
 
 from lockflame.errors import reason_of
@@ -73,6 +73,8 @@ class RawRecording:
     ended_ns: int
     notes: tuple[str, ...]
     locks: RawLocks | None = None
+    cpu_time_ns: int | None = None
+    """The target's CPU time by the kernel's books, where `counts` don't tell it: of a system-wide choice."""
 
     def close(self) -> None:
         """Frees the spool and the mapped files."""
@@ -102,6 +104,8 @@ class Recorder:
         self._starts_by_itself = enable_on_exec
         cpus = online_cpus()
         self.choice = choose_events(pid, frequency_hz, stack_bytes, enable_on_exec)
+        if probe is not None:
+            self.choice = replace(self.choice, use_hardware=False, is_system_wide=True)
         raise_file_limit()
         self._spool = open_spool()
         self._rings: list[RingBuffer] = []
@@ -112,13 +116,15 @@ class Recorder:
         self._notes: list[str] = []
         self._is_finished = False
         self._probes: FutexProbes | None = None
+        self._cpu_time_before_ns = 0
         try:
             self._rings = open_rings(cpus, ring_bytes(frequency_hz, stack_bytes, len(cpus)))
             if probe is not None:
                 # First: compiling them may take seconds.
                 self._probes = _attach_probes(pid, probe, self.choice, self._rings)
-            self._events, notes = attach(pid, self._rings, self.choice)
-            self._notes += notes
+            else:
+                self._events, notes = attach(pid, self._rings, self.choice)
+                self._notes += notes
         except BaseException:
             self.close()
             raise
@@ -129,6 +135,7 @@ class Recorder:
             self._probes.prepare()
         self._started_unix_ns, self._started_ns = time.time_ns(), time.monotonic_ns()
         if self._probes is not None:
+            self._cpu_time_before_ns = procfs.cpu_time_ns(self._pid)
             self._probes.start(self._started_ns)
         if self._starts_by_itself:
             return
@@ -178,6 +185,7 @@ class Recorder:
         ended_ns = self._probes.end() if self._probes is not None else 0
         perf_event.disable_own_events()
         ended_ns = ended_ns or time.monotonic_ns()
+        cpu_time_ns = procfs.cpu_time_ns(self._pid) - self._cpu_time_before_ns if self._probes is not None else None
         try:
             self._drain_rest()
         except OSError as error:
@@ -197,6 +205,7 @@ class Recorder:
             ended_ns=ended_ns,
             notes=tuple(self._notes),
             locks=locks,
+            cpu_time_ns=cpu_time_ns,
         )
 
     def _finish_probes(self, ended_ns: int) -> RawLocks:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from lockflame.profile import Profile, RecordingInfo
 from lockflame.samples import Recording
 from sampler.containers import containers_of
-from sampler.decode import Decoded, decode_spool
+from sampler.decode import Decoded, decode_spool, of_family
 from sampler.limits import paranoid_level
 from sampler.recorder import EventCount, RawRecording
 from symbolize.debuginfod import Debuginfod
@@ -40,8 +40,11 @@ def profile_of(
     counts = [count for count in raw.counts if count.late_id is None or count.tid not in decoded.covered_twice]
     ns_per_period = _ns_per_period(raw, counts)
     info = _info(raw, decoded, counts, ns_per_period, pid, command_line)
-    containers = containers_of(raw.snapshots, decoded.events)
-    recording = Recording(decoded.samples, decoded.events, raw.snapshots, containers)
+    events = decoded.events
+    if raw.choice.is_system_wide:
+        events = tuple(of_family(events, {pid, *(process.pid for process in raw.snapshots)}))
+    containers = containers_of(raw.snapshots, events)
+    recording = Recording(decoded.samples, events, raw.snapshots, containers)
     if raw.locks is not None:
         from lockflame.cli.lock_profiling import with_locks
 
@@ -80,7 +83,7 @@ def _info(
     command_line: str,
 ) -> RecordingInfo:
     system = os.uname()
-    cpu_time_ns = sum(count.time_running_ns for count in counts)
+    cpu_time_ns = sum(count.time_running_ns for count in counts) if raw.cpu_time_ns is None else raw.cpu_time_ns
     sampled_ns = int(decoded.samples.period.sum() * ns_per_period)
     return RecordingInfo(
         command=command_line,

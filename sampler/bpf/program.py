@@ -49,7 +49,7 @@ class Compiled:
 def compiled(source: Path, definitions: Mapping[str, int]) -> Compiled:
     """The programs of a source, compiled with these macros, or as they were compiled before.
 
-    Raises `LockflameError`.
+    Raises `LockflameError`, and `OSError` where the kernel refuses BPF.
     """
     flags = [f"-D{name}={value}" for name, value in sorted(definitions.items())]
     key = "\0".join([FORMAT, platform.machine(), source.read_text(), *flags])
@@ -90,6 +90,8 @@ def _compile(source: Path, flags: list[str]) -> bytes:
         raise LockflameError(
             WHAT, "no kernel headers are installed", "install some with: apt-get install linux-headers-amd64"
         )
+    # BCC makes maps too: where the kernel refuses them, its error tells it better than a compiler's does.
+    os.close(syscall.create_map(syscall.MAP_ARRAY, 4, 4, 1, 0))
     command = [sys.executable, "-m", "sampler.bpf.compile", str(source), *flags]
     root = str(Path(__file__).parents[2])
     try:

@@ -339,7 +339,9 @@ static inline void count_end(struct lock *lock, struct thread *thread, u64 now, 
     __sync_fetch_and_add(&lock->left, 1);
     if (end >= 0 && end < ENDS)
         __sync_fetch_and_add(&lock->ends[end], 1);
-    u32 bucket = duration ? bpf_log2l(duration) : 0;
+    u64 bucket = duration ? bpf_log2l(duration) : 0;
+    // The compiler would check one copy and use another, which verifiers before Linux 6.8 don't follow.
+    asm volatile("" : "+r"(bucket));
     if (bucket >= BUCKETS)
         bucket = BUCKETS - 1;
     __sync_fetch_and_add(&lock->buckets[bucket], 1);
@@ -681,6 +683,13 @@ int on_new_task(u32 *ctx)
     return 1;
 }
 #endif
+
+// A CPU sample, taken on every CPU: 0 leaves those out that are of others.
+int on_cpu_sample(void *ctx)
+{
+    u32 pid = current_ids() >> 32;
+    return targets.lookup(&pid) ? 1 : 0;
+}
 
 int on_exec(void *ctx)
 {

@@ -14,7 +14,7 @@ from pathlib import Path
 from lockflame.errors import LockflameError, reason_of
 from sampler import perf_event, procfs
 from sampler.bpf import syscall
-from sampler.bpf.hooks import Kprobes, attach_tracepoint
+from sampler.bpf.hooks import IOC_SET_BPF, Kprobes, attach_tracepoint
 from sampler.bpf.program import Compiled, LoadedPrograms, compiled
 from sampler.bpf.syscall import VerifierError
 from sampler.bpf.tracefs import TraceFs
@@ -43,6 +43,7 @@ CALLS = {
 }
 WAITING_CALLS = ("futex", "futex_wait", "futex_waitv", "restart_syscall")
 END_PROGRAM = "on_wait_end"
+CPU_SAMPLE_PROGRAM = "on_cpu_sample"
 PROCESS_TRACEPOINTS = {
     "task:task_newtask": "on_new_task",
     "sched:sched_process_exec": "on_exec",
@@ -92,6 +93,8 @@ class FutexProbes:
     ) -> None:
         """Attaches for process `pid` and its children. Samples go into the rings, with the fields of `attr`.
 
+        `attr` is that of CPU samples, system-wide: they are filtered here, and enabled with all else.
+
         Raises `LockflameError`; then nothing is left attached.
         """
         self._pid = pid
@@ -111,6 +114,7 @@ class FutexProbes:
         try:
             self._attach_some(kind, rings)
             self._open_outputs(attr, rings)
+            self._open_cpu_samplers(attr, rings)
             self._seed()
         except OSError as error:
             self.close()
@@ -277,6 +281,7 @@ class FutexProbes:
     def _loaded_from(self, source: Compiled, rings: list[RingBuffer], with_kprobes: bool) -> LoadedPrograms:
         on_calls = syscall.PROG_KPROBE if with_kprobes else syscall.PROG_TRACEPOINT
         kinds = dict.fromkeys((*CALLS.values(), END_PROGRAM), on_calls)
+        kinds[CPU_SAMPLE_PROGRAM] = syscall.PROG_PERF_EVENT
         kinds |= {name: syscall.PROG_TRACEPOINT for name in PROCESS_TRACEPOINTS.values() if name in source.programs}
         loaded = LoadedPrograms(source, kinds, max(ring.cpu for ring in rings) + 1)
         self._loaded = loaded
@@ -347,6 +352,14 @@ class FutexProbes:
             perf_event.redirect_output(descriptor, ring.descriptor)
             self._sample_ids.add(perf_event.event_id(descriptor))
             self._maps["samples"].put(ring.cpu.to_bytes(4, "little"), descriptor.to_bytes(4, "little"))
+
+    def _open_cpu_samplers(self, attr: PerfEventAttr, rings: list[RingBuffer]) -> None:
+        assert self._loaded is not None
+        for ring in rings:
+            descriptor = perf_event.open_event(attr, -1, ring.cpu)
+            self._outputs.append(descriptor)
+            perf_event.redirect_output(descriptor, ring.descriptor)
+            fcntl.ioctl(descriptor, IOC_SET_BPF, self._loaded.programs[CPU_SAMPLE_PROGRAM])
 
     def _seed(self) -> None:
         """Names the processes to follow. Those that were forked, and run the same program still, are of one family."""

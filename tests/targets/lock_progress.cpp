@@ -8,7 +8,7 @@
 //
 // Left to itself, such a program makes 5,000 futex calls a second or a million, for seconds each, depending on what
 // else runs. So in every Nth command (4th; 0: never) the holder gives its CPU to another thread, which finds the lock
-// taken: about 160,000 calls a second on two CPUs, idle or busy.
+// taken: some 150,000 calls a second, on one CPU or on two.
 #include "target.h"
 
 #include <fcntl.h>

@@ -31,8 +31,14 @@ MOUNT_TRACEFS = 'mount -t tracefs tracefs /sys/kernel/tracing && exec "$@"'
 @pytest.fixture(scope="module")
 def target() -> Iterator[Target]:
     """A process whose threads wait for one lock."""
-    with running([build_target("lock_kinds.cpp"), "--kind", "mutex", "--threads", 4]) as started:
+    with running([build_target("lock_kinds.cpp"), "--kind", "mutex", "--threads", "4"]) as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def _compiled(target: Target, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The programs are in the cache."""
+    record(tmp_path_factory.mktemp("warm") / "p.pb.gz", "-p", target.pid, "-d", 0.1, "--locks")
 
 
 def in_mount_namespace(script: str) -> list[str]:
@@ -69,14 +75,11 @@ def test_nothing_to_compile_with(target: Target, tmp_path: Path, folders: str, w
     assert "apt-get install" in line
 
 
+@pytest.mark.usefixtures("_compiled")
 def test_compiled_programs_need_no_compiler(target: Target, tmp_path: Path) -> None:
     """What was compiled once works where BCC and headers are gone."""
-    env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    record(tmp_path / "warm.pb.gz", "-p", target.pid, "-d", 0.1, "--locks", env=env)
     launcher = in_mount_namespace(HIDE.format(folders=f"{BCC} /usr/src /lib/modules"))
-    profile = record(
-        tmp_path / "p.pb.gz", "-p", target.pid, "-d", 0.5, "--locks", env=env, launcher=launcher
-    ).profile
+    profile = record(tmp_path / "p.pb.gz", "-p", target.pid, "-d", 0.3, "--locks", launcher=launcher).profile
     assert [lock.name for lock in profile.locks] == ["LOCK_kinds"]
 
 
@@ -90,11 +93,14 @@ def test_no_privileges(tmp_path: Path) -> None:
     assert result.stderr.endswith("Run as root.\n")
 
 
-@pytest.mark.parametrize("call", ["bpf", "perf_of_all"])
-def test_a_container_that_forbids_it_to_root(target: Target, tmp_path: Path, call: str) -> None:
-    record(tmp_path / "warm.pb.gz", "-p", target.pid, "-d", 0.1, "--locks")
+@pytest.mark.usefixtures("_compiled")
+@pytest.mark.parametrize(
+    ("call", "is_compiled"), [("bpf", True), ("bpf", False), ("perf_of_all", True)], ids=["bpf", "bpf-cold", "perf"]
+)
+def test_a_container_that_forbids_it_to_root(target: Target, tmp_path: Path, call: str, is_compiled: bool) -> None:
     launcher = [sys.executable, "-m", "tests.support.refuse_perf", f"EPERM:{call}"]
-    assert "seccomp" in fails(target, tmp_path, launcher=launcher)
+    env = {} if is_compiled else {"XDG_CACHE_HOME": str(tmp_path / "cold")}
+    assert "seccomp" in fails(target, tmp_path, launcher=launcher, env=env)
 
 
 @pytest.mark.parametrize("is_mounted", [True, False], ids=["mounted", "not-mounted"])
@@ -102,7 +108,7 @@ def test_tracefs(target: Target, tmp_path: Path, is_mounted: bool) -> None:
     """It is read where it is mounted; else it is opened without being mounted."""
     before = Path("/proc/mounts").read_text()
     launcher = in_mount_namespace(MOUNT_TRACEFS if is_mounted else 'umount -q /sys/kernel/tracing; exec "$@"')
-    profile = record(tmp_path / "p.pb.gz", "-p", target.pid, "-d", 0.5, "--locks", launcher=launcher).profile
+    profile = record(tmp_path / "p.pb.gz", "-p", target.pid, "-d", 0.3, "--locks", launcher=launcher).profile
     assert [lock.name for lock in profile.locks] == ["LOCK_kinds"]
     assert Path("/proc/mounts").read_text() == before
 
@@ -142,13 +148,15 @@ def has_program(identifier: int) -> bool:
 
 def test_a_killed_recording_leaves_no_probe(tmp_path: Path) -> None:
     """And the next one counts each wait once."""
-    command = [build_target("lock_million.c"), "--mode", "changed", "--waits", 20_000, "--long-ms", 1, "--go", "signal"]
+    options = "--mode changed --waits 20000 --long-ms 1 --go signal"
+    command = [build_target("lock_million.c"), *options.split()]
     with running(command) as target:
         arguments = ("-p", target.pid, "-d", 60, "--locks")
         with lockflame_session("record", "-o", tmp_path / "killed.pb.gz", *arguments) as session:
             session.wait_until_recording()
             programs = programs_of(session.pid)
-            assert all(map(has_program, programs)) and len(programs) > 5
+            assert len(programs) > 5
+            assert all(map(has_program, programs))
             session.process.kill()
             assert session.finish().status == -signal.SIGKILL
         wait_until(lambda: not any(map(has_program, programs)), "the programs are gone", timeout=5)
