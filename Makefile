@@ -14,7 +14,9 @@ BENCH_ARGS ?=
 
 DEBIAN_VENV := python3-venv
 DEBIAN_DEMO := $(DEBIAN_VENV) g++ libdw1 python3-bpfcc linux-headers-amd64
-DEBIAN_TEST := $(DEBIAN_DEMO) binutils bpftrace dwz gcc golang-go linux-perf libc6-dbg chromium fonts-dejavu-core \
+# Rust's own installer puts it elsewhere.
+RUST := $(if $(shell command -v rustc),,rustc)
+DEBIAN_TEST := $(DEBIAN_DEMO) $(RUST) binutils bpftrace dwz gcc golang-go linux-perf libc6-dbg chromium fonts-dejavu-core \
 	mariadb-server sysbench redis-server redis-tools postgresql postgresql-contrib
 
 help:
@@ -27,6 +29,8 @@ help:
 	@echo "make clean        remove .venv and build"
 
 setup: debian-test $(VENV)/.dev
+	@# Compiles the lock probes, so that the first recording needn't.
+	@$(VENV)/bin/lockflame doctor >/dev/null
 
 demo: debian-demo $(VENV)/.run
 	@scripts/demo.sh

@@ -41,10 +41,19 @@ fi
 
 echo "demo: 4 threads fight for LOCK_thd_query in process $target; profiling them for 5 s"
 echo
-.venv/bin/lockflame record -p "$target" -d 5 -F 499 -o "$out/demo.pb.gz" -o "$out/demo.svg"
+locks=--locks
+if [ "$(id -u)" != 0 ]; then
+    locks=--no-locks
+    echo "demo: without root only CPU samples are taken: no lock waits"
+fi
+.venv/bin/lockflame record -p "$target" -d 5 -F 499 "$locks" -o "$out/demo.pb.gz" -o "$out/demo.svg"
 end_target
+if [ "$locks" = --locks ]; then
+    .venv/bin/lockflame flame "$out/demo.pb.gz" --view chain -o "$out/demo-chain.svg"
+fi
 
 echo
 echo "demo: the program's own counts: $(tail -n 1 "$out/thd_contention.log")"
 echo "demo: the flame graph, for any browser:  $PWD/$out/demo.svg"
+[ "$locks" = --no-locks ] || echo "demo: who waits for it, and who holds it:  $PWD/$out/demo-chain.svg"
 echo "demo: the profile:                       $PWD/$out/demo.pb.gz"

@@ -17,6 +17,9 @@ from symbolize.symbolizer import symbolize
 # Below this share, CPU time that no sample stands for is what random sampling leaves.
 UNSAMPLED_SHARE = 0.1
 UNSAMPLED_LEAST_NS = 200_000_000
+# The kernel's books are kept in ticks of 10 ms.
+TICKS_TELL_NS = 500_000_000
+STOLEN_MOST = 1.5
 
 
 def profile_of(
@@ -38,7 +41,7 @@ def profile_of(
     raw_ids = raw.locks.sample_ids if raw.locks is not None else ()
     decoded = decode_spool(raw.spool, raw.choice.stack_bytes > 0, late_ids, raw_ids)
     counts = [count for count in raw.counts if count.late_id is None or count.tid not in decoded.covered_twice]
-    ns_per_period = _ns_per_period(raw, counts)
+    ns_per_period = _ns_per_period(raw, counts, int(decoded.samples.period.sum()))
     info = _info(raw, decoded, counts, ns_per_period, pid, command_line)
     events = decoded.events
     if raw.choice.is_system_wide:
@@ -66,8 +69,15 @@ def profile_of(
     return name_locks(profile, load_rules())
 
 
-def _ns_per_period(raw: RawRecording, counts: list[EventCount]) -> float:
-    """cpu-clock counts nanoseconds; what a cycle took follows from the time that the cycles were counted in."""
+def _ns_per_period(raw: RawRecording, counts: list[EventCount], sampled: int) -> float:
+    """cpu-clock counts nanoseconds; what a cycle took follows from the time that the cycles were counted in.
+
+    `sampled` is the sum of the samples' periods. While a hypervisor takes a CPU away, no timer samples on it, but the
+    kernel goes on counting CPU time: a sample that was taken stands for some of it.
+    """
+    if raw.cpu_time_ns is not None:
+        is_telling = raw.cpu_time_ns >= TICKS_TELL_NS and sampled > 0
+        return min(max(raw.cpu_time_ns / sampled, 1.0), STOLEN_MOST) if is_telling else 1.0
     cycles = sum(count.value for count in counts)
     if not raw.choice.use_hardware or not cycles:
         return 1.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from sampler import perf_event
@@ -33,6 +35,13 @@ def attach_tracepoint(tracepoint: Tracepoint, program: int) -> int:
     return descriptor
 
 
+def close_all(descriptors: Sequence[int]) -> None:
+    """Detaches from tracepoints, all at once: for each the kernel waits until no CPU can be within it any more."""
+    if descriptors:
+        with ThreadPoolExecutor(len(descriptors)) as pool:
+            pool.map(os.close, descriptors)
+
+
 def _some_cpu() -> int:
     return min(os.sched_getaffinity(0))
 
@@ -53,7 +62,8 @@ class Kprobes:
 
         Raises `OSError`.
         """
-        name = f"{function}_{'return' if at_return else 'call'}"
+        # With our number, as the counts of what was missed have no groups.
+        name = f"{function}_{'return' if at_return else 'call'}_{os.getpid()}"
         kind = f"r{CALLS_MOST}" if at_return else "p"
         try:
             self._tracefs.append(KPROBE_EVENTS, f"{kind}:{self._group}/{name} {function}\n")
@@ -90,7 +100,7 @@ def remove_orphans(tracefs: TraceFs) -> int:
     removed = 0
     with suppress(OSError):
         for line in tracefs.read(KPROBE_EVENTS).decode(errors="replace").splitlines():
-            # Such as r4096:lockflame_4711/__x64_sys_futex_return __x64_sys_futex
+            # Such as r4096:lockflame_4711/__x64_sys_futex_return_4711 __x64_sys_futex
             event = line.partition(" ")[0].partition(":")[2]
             group, _, name = event.partition("/")
             owner = group.removeprefix(KPROBE_GROUP)

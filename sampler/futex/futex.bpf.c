@@ -38,6 +38,10 @@ enum loss { LOSS_NO_THREAD_ENTRY, LOSS_MISSED_END, LOSS_NO_PLACE_ENTRY, LOSS_DEF
 // to be sampled, so that a pool that sleeps doesn't drown a lock that is waited for often.
 #define OTHER_CREDIT_MOST_NS 10000000ULL
 
+// bpf_probe_read_user under a name of ours: at BCC's own it reads all symbols of the kernel, to find out whether there is
+// such a helper, which takes as long as the rest of compiling.
+static long (*read_user)(void *to, u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
+
 struct control {
     u64 start_ns, end_ns; // of the recording
     u64 sample_interval_ns; // of each budget
@@ -279,7 +283,7 @@ static inline u32 path_of(u64 stack, u64 code_start, u64 code_bytes)
 {
     u32 zero = 0, path = 0, steps = 0;
     struct stack_top *top = stack_tops.lookup(&zero);
-    if (!top || !stack || bpf_probe_read_user(top, sizeof *top, (void *)stack))
+    if (!top || !stack || read_user(top, sizeof *top, (void *)stack))
         return 0;
 #pragma unroll
     for (int at = 0; at < STACK_WORDS; at++) {
@@ -340,7 +344,7 @@ static inline void count_end(struct lock *lock, struct thread *thread, u64 now, 
     if (end >= 0 && end < ENDS)
         __sync_fetch_and_add(&lock->ends[end], 1);
     u64 bucket = duration ? bpf_log2l(duration) : 0;
-    // The compiler would check one copy and use another, which verifiers before Linux 6.8 don't follow.
+    // Or the compiler checks one copy and uses another: the verifier of Linux 6.1 doesn't follow that.
     asm volatile("" : "+r"(bucket));
     if (bucket >= BUCKETS)
         bucket = BUCKETS - 1;
@@ -391,9 +395,9 @@ static inline int begin_wait(u64 address, u32 operation, u32 is_private, u32 val
     struct key key = key_of(target, pid, address, is_private);
     u32 owner = 0, has_owner = value == CONTENDED_VALUE && operation == OP_WAIT, is_pi = operation == OP_LOCK_PI;
     if (has_owner)
-        bpf_probe_read_user(&owner, sizeof owner, (void *)(address + OWNER_OFFSET));
+        read_user(&owner, sizeof owner, (void *)(address + OWNER_OFFSET));
     if (is_pi)
-        bpf_probe_read_user(&owner, sizeof owner, (void *)address);
+        read_user(&owner, sizeof owner, (void *)address);
     thread->key = key;
     thread->pid = pid;
     thread->owner = owner & TID_MASK;
@@ -551,7 +555,7 @@ struct waiter {
 static inline int futex_waitv(u64 waiters, struct registers *registers)
 {
     struct waiter first = {};
-    if (bpf_probe_read_user(&first, sizeof first, (void *)waiters))
+    if (read_user(&first, sizeof first, (void *)waiters))
         return 1;
     return begin_wait(first.address, OP_WAITV, first.flags & PRIVATE_FLAG, 0, registers);
 }
@@ -559,7 +563,7 @@ static inline int futex_waitv(u64 waiters, struct registers *registers)
 static inline int futex_requeue(void *ctx, u64 waiters, struct registers *registers)
 {
     struct waiter first = {};
-    if (bpf_probe_read_user(&first, sizeof first, (void *)waiters))
+    if (read_user(&first, sizeof first, (void *)waiters))
         return 1;
     return release(ctx, first.address, first.flags & PRIVATE_FLAG, registers);
 }

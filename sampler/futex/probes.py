@@ -14,7 +14,7 @@ from pathlib import Path
 from lockflame.errors import LockflameError, reason_of
 from sampler import perf_event, procfs
 from sampler.bpf import syscall
-from sampler.bpf.hooks import IOC_SET_BPF, Kprobes, attach_tracepoint
+from sampler.bpf.hooks import IOC_SET_BPF, Kprobes, attach_tracepoint, close_all
 from sampler.bpf.program import Compiled, LoadedPrograms, compiled
 from sampler.bpf.syscall import VerifierError
 from sampler.bpf.tracefs import TraceFs
@@ -224,8 +224,7 @@ class FutexProbes:
                     self.notes.append(f"The kernel passed {missed:,} calls by without asking our kprobes.")
             self._kprobes.close()
             self._kprobes = None
-        for descriptor in self._hooks:
-            os.close(descriptor)
+        close_all(self._hooks)
         self._hooks = []
 
     def _attach_some(self, kind: ProbeKind, rings: list[RingBuffer]) -> None:
