@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flame.locks.attribution import OWN, Attribution, Verdict, attribute
 from flame.locks.rules import LockRules
 from flame.locks.sites import SiteKey, sites_of_stacks
-from lockflame.profile import CAUSED_DELAY, DELAY, Profile, SampleType
+from lockflame.profile import CAUSED_DELAY, DELAY, FrameKind, Profile, SampleType
 
 FUTEX = "futex"
 """The kind of a lock of which only the system call is known."""
@@ -51,7 +51,8 @@ def lock_rows(profile: Profile, rules: LockRules) -> LockRows:
     rows = np.flatnonzero(samples.lock >= 0)
     in_futex = np.zeros(len(profile.stacks), np.bool_)
     in_futex[samples.stack[rows]] = True
-    attribution = _of_locks_only(attribute(profile, rules, in_futex), in_futex)
+    attribution = attribute(profile, rules, in_futex)
+    attribution = _only(attribution, in_futex & ~_is_in_kernel(profile, attribution))
     keys, site_of_stack = sites_of_stacks(profile, attribution, by_place=False)
     sites, index = wait_sites(keys)
     stack = samples.stack[rows].astype(np.int64)
@@ -87,12 +88,18 @@ def _kind(kind: str, function: str, module: str) -> str:
     return "mutex" if is_libc else OWN
 
 
-def _of_locks_only(attribution: Attribution, in_futex: NDArray[np.bool_]) -> Attribution:
-    """No site for stacks of CPU samples alone."""
+def _is_in_kernel(profile: Profile, attribution: Attribution) -> NDArray[np.bool_]:
+    """Which stacks have their site in the kernel: those of a thread killed in its wait have no other frames."""
+    kinds = np.array([location.kind for location in profile.locations] or [FrameKind.USER], np.uint8)
+    return (attribution.location >= 0) & (kinds[attribution.location] == FrameKind.KERNEL)
+
+
+def _only(attribution: Attribution, stacks: NDArray[np.bool_]) -> Attribution:
+    """Sites for these stacks alone."""
     return replace(
         attribution,
-        verdict=np.where(in_futex, attribution.verdict, Verdict.NONE).astype(np.uint8),
-        depth=np.where(in_futex, attribution.depth, -1).astype(np.int32),
+        verdict=np.where(stacks, attribution.verdict, Verdict.NONE).astype(np.uint8),
+        depth=np.where(stacks, attribution.depth, -1).astype(np.int32),
     )
 
 

@@ -234,6 +234,8 @@ def _record(
         target.pid, choice.frequency_hz, choice.stack_bytes, enable_on_exec=child is not None, probe=choice.probe
     )
     try:
+        if stop.take():  # while the probes were compiled: there is nothing yet to be kept
+            raise KeyboardInterrupt
         recorder.start()
         if child is not None:
             child.go()
