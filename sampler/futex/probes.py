@@ -291,10 +291,11 @@ class FutexProbes:
 
     def _attach_tracepoints(self) -> None:
         assert self._loaded is not None
-        for call, program in CALLS.items():
-            self._attach_tracepoint(f"syscalls:sys_enter_{call}", self._loaded.programs[program])
+        # Ends first, so that no wait begins whose end isn't seen.
         for call in WAITING_CALLS:
             self._attach_tracepoint(f"syscalls:sys_exit_{call}", self._loaded.programs[END_PROGRAM])
+        for call, program in CALLS.items():
+            self._attach_tracepoint(f"syscalls:sys_enter_{call}", self._loaded.programs[program])
         if not self._attached:
             raise LockflameError(
                 WHAT, "the kernel has no tracepoints on system calls (CONFIG_FTRACE_SYSCALLS)", "use --probe kprobe"
@@ -307,7 +308,7 @@ class FutexProbes:
         for call, program in CALLS.items():
             for prefix in FUNCTION_PREFIXES:
                 function = f"{prefix}{call}"
-                # Its return first, so that no wait begins whose end isn't seen.
+                # Its return first here too.
                 ends = call not in WAITING_CALLS or self._attach_kprobe(function, END_PROGRAM, at_return=True)
                 if ends and self._attach_kprobe(function, program, at_return=False):
                     break
