@@ -121,7 +121,8 @@ def _tracing_checks() -> Iterator[Check]:
 
 def _probes_check() -> Check:
     """Attaches the lock probes to ourselves. Compiles them where that wasn't done yet: the next recording is faster."""
-    from sampler.futex.probes import FutexProbes, ProbeKind
+    from sampler.futex.attachment import ProbeKind
+    from sampler.futex.probes import FutexProbes
 
     try:
         choice = choose_events(os.getpid(), PROBE_FREQUENCY_HZ, PROBE_STACK_BYTES)

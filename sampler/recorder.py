@@ -301,7 +301,8 @@ def ring_bytes(frequency_hz: int, stack_bytes: int, cpus: int) -> int:
 
 def _attach_probes(pid: int, kind: str, choice: EventChoice, rings: list[RingBuffer]) -> FutexProbes:
     # Late: a recording without probes does without all of it.
-    from sampler.futex.probes import FutexProbes, ProbeKind
+    from sampler.futex.attachment import ProbeKind
+    from sampler.futex.probes import FutexProbes
 
     return FutexProbes(pid, ProbeKind(kind), choice.frequency_hz, choice.attr(), rings)
 
