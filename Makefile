@@ -4,7 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # Two targets may both ask apt for packages.
 .NOTPARALLEL:
-.PHONY: help setup demo test lint bench bench-quick proto clean debian-venv debian-demo debian-test
+.PHONY: help setup demo test test-kprobes lint bench bench-quick proto clean \
+	debian-venv debian-demo debian-test debian-kprobes
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -18,17 +19,19 @@ DEBIAN_DEMO := $(DEBIAN_VENV) g++ libdw1 python3-bpfcc linux-headers-amd64
 RUST := $(if $(shell command -v rustc),,rustc)
 DEBIAN_TEST := $(DEBIAN_DEMO) $(RUST) binutils bpftrace dwz gcc golang-go linux-perf libc6-dbg chromium fonts-dejavu-core \
 	mariadb-server sysbench redis-server redis-tools postgresql postgresql-contrib
+DEBIAN_KPROBES := $(DEBIAN_DEMO) gcc qemu-system-x86 busybox-static
 
 help:
 	@echo "make demo         profile a small contended program for 5 s and show the result"
 	@echo "make test         all tests"
+	@echo "make test-kprobes lock waits by kprobes, on Debian's kernel in QEMU"
 	@echo "make lint         ruff, pyright, import-linter; biome for JavaScript and CSS"
 	@echo "make bench        side by side with perf; bench-quick for a short look"
 	@echo "make setup        only the set-up of all of these"
 	@echo "make proto        lockflame/profile_pb2.py from lockflame/profile.proto"
 	@echo "make clean        remove .venv and build"
 
-setup: debian-test $(VENV)/.dev
+setup: debian-test $(VENV)/.dev build/speedscope/index.html
 	@# Compiles the lock probes, so that the first recording needn't.
 	@$(VENV)/bin/lockflame doctor >/dev/null
 
@@ -37,6 +40,9 @@ demo: debian-demo $(VENV)/.run
 
 test: setup
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+test-kprobes: debian-kprobes $(VENV)/.dev
+	@$(PYTHON) -m tests.kprobes.truth
 
 lint: debian-venv $(VENV)/.dev
 	@$(VENV)/bin/ruff check .
@@ -66,6 +72,9 @@ debian-demo:
 debian-test:
 	@scripts/debian-packages.sh $(DEBIAN_TEST)
 
+debian-kprobes:
+	@scripts/debian-packages.sh $(DEBIAN_KPROBES)
+
 # The stamps are apart so that the demo doesn't wait for the developers' tools.
 $(VENV)/.run: pyproject.toml scripts/venv.sh | debian-venv
 	@scripts/venv.sh $(VENV) .
@@ -74,3 +83,7 @@ $(VENV)/.run: pyproject.toml scripts/venv.sh | debian-venv
 $(VENV)/.dev: pyproject.toml scripts/venv.sh | debian-venv
 	@scripts/venv.sh $(VENV) '.[dev]'
 	@touch $(VENV)/.run $@
+
+# Without it one test is skipped.
+build/speedscope/index.html: scripts/fetch_speedscope.py | $(VENV)/.dev
+	@$(PYTHON) scripts/fetch_speedscope.py $(@D) && touch $@ || true

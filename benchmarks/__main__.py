@@ -15,6 +15,7 @@ from rich.table import Table
 from benchmarks import (  # noqa: F401  (fill the list)
     agreement,
     completeness,
+    formats,
     lines,
     lock_bounds,
     lock_cost,

@@ -72,13 +72,18 @@ def completeness(profile: Profile, layout: Layout) -> list[Fact]:
         _missing(recording.lost, samples, "lost"),
         _missing(recording.skipped, samples, "skipped"),
         Fact(f"throttled {counted(recording.throttled, 'time')}", warns=recording.throttled > 0),
-        Fact(f"{counted(layout.left_out, 'frame')} narrower than {layout.min_width:g} px left out"),
+        left_out(layout),
     ]
     if not recording.kernel_frames:
         facts.append(Fact("kernel frames not allowed", warns=True))
     if recording.stack_bytes:
         facts.append(Fact(f"up to {amount(recording.stack_bytes, 'bytes')} of each user stack copied"))
     return facts
+
+
+def left_out(layout: Layout) -> Fact:
+    """How many frames are too narrow to be in the picture."""
+    return Fact(f"{counted(layout.left_out, 'frame')} narrower than {layout.min_width:g} px left out")
 
 
 def _coverage(profile: Profile) -> list[Fact]:

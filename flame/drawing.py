@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol, TypedDict, cast
 
@@ -17,7 +18,7 @@ from flame.names import short_name
 from flame.palette import CONTENDED, PALETTES, ROOT_PALETTE, Rgb, contended_levels, palettes_of
 from flame.places import places_of
 from flame.text import amount, showable
-from flame.tooltips import tooltip
+from flame.tooltips import tooltip, weight_text
 from flame.tree import ROOT
 from flame.views import Merged
 from lockflame.profile import Profile
@@ -78,8 +79,45 @@ def row_height(levels: int) -> int:
     return max(MIN_ROW_HEIGHT, min(ROW_HEIGHT, FRAMES_HEIGHT // levels))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """How the frames of a picture look, and what they say of their weight; one entry for each in its layout.
+
+    `colours` int64[frames] indexes `palettes`. `edges` int64[frames] is how strong the edge of contended frames is, 0
+    to 5. `labels` are for labels to begin with; `measured` are for tooltips. `whole` is the root's label.
+    """
+
+    palettes: Sequence[Sequence[Rgb]]
+    colours: NDArray[np.int64]
+    edges: NDArray[np.int64]
+    labels: Sequence[str]
+    measured: Sequence[str]
+    whole: str
+
+
+def plain_look(merged: Merged) -> Look:
+    """Colours by kind, and the shades of contended frames."""
+    tree, node = merged.tree, merged.layout.node
+    contended = merged.contended[node]
+    levels = contended_levels(contended, tree.total_weight[node])
+    return Look(
+        palettes=[*(palette.shades for palette in PALETTES), *((shade,) for shade in CONTENDED)],
+        colours=np.where(levels > 0, len(PALETTES) + levels - 1, palettes_in(merged)),
+        edges=levels,
+        labels=[""] * len(node),
+        measured=[weight_text(tree, *of_node) for of_node in zip(node.tolist(), contended.tolist(), strict=True)],
+        whole=f"{amount(tree.total, tree.sample_type.unit)} {measure_name(tree.sample_type)}",
+    )
+
+
 def draw_frames(
-    profile: Profile, merged: Merged, top: int, *, full_names: bool, notes: Mapping[str, str] | None = None
+    profile: Profile,
+    merged: Merged,
+    look: Look,
+    top: int,
+    *,
+    full_names: bool,
+    notes: Mapping[str, str] | None = None,
 ) -> tuple[list[str], int]:
     """The frames as SVG elements, and their lower edge in pixels. A tree from the leaf hangs from the top.
 
@@ -87,11 +125,10 @@ def draw_frames(
     """
     height = row_height(merged.layout.levels)
     font_size = height * 2 / 3
-    levels = contended_levels(_of_rows(merged, merged.contended), _of_rows(merged, merged.tree.total_weight))
     elements, bottom = flameprof().render_svg_section(
-        _blocks(profile, merged, levels, font_size, full_names, notes or {}),
+        _blocks(profile, merged, look, font_size, full_names, notes or {}),
         1,
-        [*(palette.shades for palette in PALETTES), *((shade,) for shade in CONTENDED)],
+        look.palettes,
         h=height,
         fsize=round(font_size, 1),
         width=1,
@@ -100,7 +137,7 @@ def draw_frames(
     )
     marks: list[str] = [
         " inlined" * inlined + f" contended c{level}" * (level > 0)
-        for inlined, level in zip(is_inlined(merged).tolist(), levels.tolist(), strict=True)
+        for inlined, level in zip(is_inlined(merged).tolist(), look.edges.tolist(), strict=True)
     ]
     return [_compact(element, mark) for element, mark in zip(elements, marks, strict=True)], bottom
 
@@ -118,14 +155,10 @@ def palettes_in(merged: Merged) -> NDArray[np.uint8]:
     return palettes[merged.tree.frame[merged.layout.node]]
 
 
-def _of_rows(merged: Merged, column: NDArray[np.int64]) -> NDArray[np.int64]:
-    return column[merged.layout.node]
-
-
 def _blocks(
     profile: Profile,
     merged: Merged,
-    levels: NDArray[np.int64],
+    look: Look,
     font_size: float,
     full_names: bool,
     notes: Mapping[str, str],
@@ -137,10 +170,9 @@ def _blocks(
     most = round(WIDTH / (font_size * 0.5))
     left = np.round(layout.x * _SUBPIXELS) / _SUBPIXELS
     right = np.round((layout.x + layout.width) * _SUBPIXELS) / _SUBPIXELS
-    colours = np.where(levels > 0, len(PALETTES) + levels - 1, palettes_in(merged))
-    columns = (layout.node.tolist(), layout.level.tolist(), left.tolist(), (right - left).tolist(), colours.tolist())
+    columns = (layout.node.tolist(), layout.level.tolist(), left.tolist(), (right - left).tolist())
     blocks: list[_Block] = []
-    for index, (node, level, x, width, colour) in enumerate(zip(*columns, strict=True)):
+    for index, (node, level, x, width) in enumerate(zip(*columns, strict=True)):
         name = tree.frames.names[tree.frame[node]] if node != ROOT else "all"
         if width >= least and name not in labels:
             # What a box cuts off at the widest needs no bytes here: the tooltip has the whole name.
@@ -149,15 +181,14 @@ def _blocks(
             level=level,
             x=x,
             w=width,
-            name=labels[name] if width >= least else "",
-            full_name=tooltip(profile, tree, places, index, node, int(merged.contended[node]), notes),
+            name=look.labels[index] + labels[name] if width >= least else "",
+            full_name=tooltip(profile, tree, places, index, node, look.measured[index], notes),
             hash_name=showable(name),  # of the whole name: functions that are shown alike have colours of their own
-            color=colour,
+            color=int(look.colours[index]),
         )
         blocks.append(block)
     if blocks:
-        unit = tree.sample_type.unit
-        blocks[0]["name"] = f"all: {amount(tree.total, unit)} {measure_name(tree.sample_type)}"
+        blocks[0]["name"] = f"all: {look.whole}"
     return blocks
 
 

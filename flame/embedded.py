@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os.path
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from flame.frames import FrameStacks
 from flame.names import short_name
 from flame.palette import CONTENDED, PALETTES, Rgb, palettes_of
 from flame.text import showable
-from flame.views import View
+from flame.views import Pair, View
 from lockflame.profile import Profile, SampleType
 
 _LABEL_CHARACTERS = 200
@@ -40,16 +40,18 @@ class Geometry:
 def embedded_data(
     profile: Profile,
     stacks: FrameStacks,
-    views: Sequence[tuple[View, View]],
+    views: Sequence[Pair],
     geometry: Geometry,
     *,
     starts_inverted: bool,
     full_names: bool,
+    more: Mapping[str, object] | None = None,
 ) -> str:
     """JSON of all views: for each sample type the one from the root and the one from the leaf.
 
     It has neither `<` nor `>` nor `&`. Weights are multiples of a view's `scale`; parents are differences from the
-    row before. A view that has all numbers of an earlier one says only which one it is `like`.
+    row before. A view that has all numbers of an earlier one says only which one it is `like`. `more` are further
+    entries beside `views`.
     """
     used = np.unique(np.concatenate([view.frame for pair in views for view in pair]))
     used = used[used >= 0]
@@ -67,6 +69,7 @@ def embedded_data(
         "types": [_type(pair[0].sample_type) for pair in views],
         "frames": _frames(profile, stacks, used, full_names),
         "views": encoded,
+        **(more or {}),
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
@@ -79,9 +82,10 @@ def _type(sample_type: SampleType) -> dict[str, str]:
 def _view(
     view: View, number: NDArray[np.int64], used: NDArray[np.int32], before: Sequence[dict[str, object]]
 ) -> dict[str, object]:
-    columns = (view.total, view.own, view.contended, view.hidden[used])
-    scale = int(np.gcd.reduce(np.concatenate(columns), initial=0)) or 1
-    total, own, contended, hidden = (column // scale for column in columns)
+    columns = (view.total, view.own, view.contended, view.hidden[used], *view.more.values())
+    divisor = int(np.gcd.reduce(np.concatenate(columns), initial=0)) or 1
+    total, own, contended, hidden, *more = (column // divisor for column in columns)
+    scale = divisor * view.weight
     numbers: dict[str, object] = {
         "parent": np.diff(view.parent, prepend=np.int32(-1)).tolist(),
         "frame": number[view.frame].tolist(),
@@ -91,6 +95,7 @@ def _view(
         "hidden": hidden.tolist() if hidden.any() else [],
         "leftOut": view.left_out,
         "paths": view.paths,
+        **{name: column.tolist() for name, column in zip(view.more, more, strict=True)},
     }
     for index, other in enumerate(before):
         if all(other.get(key) == value for key, value in numbers.items()):

@@ -85,13 +85,18 @@ const unit = () => types[state.type].unit;
 const current = () => (cursor > 0 ? cursor : state.zoom);
 const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
+function weightText(row) {
+  const [total, own, contended, whole] = [view.total[row], view.own[row], view.contended[row], view.total[0]];
+  let text = `${amount(total, unit())} (${percent(total, whole)})`;
+  if (own && own !== total && state.view === "callees")
+    text += `, self ${amount(own, unit())} (${percent(own, whole)})`;
+  if (contended) text += `, contended ${percent(contended, total)} of it`;
+  return text;
+}
+
 function details(row) {
   const frame = view.frame[row];
-  const [total, own, contended, whole] = [view.total[row], view.own[row], view.contended[row], view.total[0]];
-  let measured = `${amount(total, unit())} (${percent(total, whole)})`;
-  if (own && own !== total && state.view === "callees")
-    measured += `, self ${amount(own, unit())} (${percent(own, whole)})`;
-  if (contended) measured += `, contended ${percent(contended, total)} of it`;
+  let measured = weightText(row);
   if (frame < 0) return ["all", measured];
   const module = frames.modules[frames.module[frame]];
   measured += `, ${["user", "kernel", "JIT", "marker", "", "lock"][frames.kind[frame]]}${module ? `, in ${module}` : ""}`;
@@ -176,15 +181,18 @@ function draw() {
   return labels;
 }
 
+function labelAt(row) {
+  const frame = view.frame[row];
+  return frame < 0 ? `all: ${amount(view.total[0], unit())} ${types[state.type].name}` : labelOf(frame);
+}
+
 function drawLabels(labels) {
   const size = (rowHeight * 2) / 3;
   const group = make("g", { class: "labels", "font-size": size.toFixed(1) }, layer);
   const write = (some) => {
     for (const { row, x, y, width } of some) {
       const characters = Math.floor((width - 6) / (size * 0.602));
-      const frame = view.frame[row];
-      const name = frame < 0 ? `all: ${amount(view.total[0], unit())} ${types[state.type].name}` : labelOf(frame);
-      make("text", { x: (x + 3).toFixed(1), y: y + rowHeight / 2 }, group).textContent = cut(name, characters);
+      make("text", { x: (x + 3).toFixed(1), y: y + rowHeight / 2 }, group).textContent = cut(labelAt(row), characters);
     }
   };
   write(labels.slice(0, LABELS_AT_ONCE));
@@ -523,6 +531,3 @@ root.querySelectorAll("g.path").forEach((path, index) => {
     lead();
   });
 });
-
-if (isAlone) readAddress();
-else go({}, "keep");

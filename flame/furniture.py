@@ -21,10 +21,12 @@ MARGIN = 12
 HINT = "A frame is as wide as its share; callers are below what they call."
 """How to read a picture."""
 
+LINE = 18
+"""The height of a line of text in pixels."""
+
 CHAIN_HINT = "Below a lock: who waited. Above it, upside down: who held it, with callers above what they call."
 """How to read one of chains, in which the holders stand upside down."""
 
-_LINE = 18
 _LINE_CHARACTERS = 170
 _COMMAND_CHARACTERS = 155
 _TITLE_CHARACTERS = 110
@@ -35,72 +37,114 @@ _PATH_WIDTH = 900
 
 
 @dataclass(frozen=True, slots=True)
-class Legend:
-    """What the legend explains: palettes (indexes of `PALETTES`) with their names, the mark of inlined frames, the
-    shades of contended ones; and how to read the picture."""
+class Swatch:
+    """A colour of frames, and what it stands for; without a label the next one's stands for it too. `mark` is the class
+    of a further mark that such frames have, or empty."""
 
-    palettes: Sequence[tuple[int, str]]
-    has_inlined: bool
-    has_contended: bool
+    shade: Rgb
+    label: str
+    mark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """What the legend explains, and how to read the picture."""
+
+    swatches: Sequence[Swatch]
     hint: str
+
+
+def plain_swatches(palettes: Sequence[tuple[int, str]], *, has_inlined: bool, has_contended: bool) -> list[Swatch]:
+    """Those of palettes (indexes of `PALETTES`) with their names, of inlined frames, and of contended ones."""
+    swatches = [Swatch(middle_shade(index), label) for index, label in palettes]
+    if has_inlined:
+        swatches.append(Swatch(middle_shade(palettes[0][0]), "inlined", "inlined"))
+    if has_contended:
+        swatches += [Swatch(shade, "", "contended") for shade in CONTENDED[:-1]]
+        swatches.append(Swatch(CONTENDED[-1], "in contended locks: 5 % to all of the frame", "contended"))
+    return swatches
 
 
 def header(
     title: str,
     *,
-    command: str,
-    measured: Sequence[Fact],
+    commands: Sequence[str],
+    measured: Sequence[Sequence[Fact]],
     warnings: Sequence[Fact],
     listing: Listing | None,
     legend: Legend,
 ) -> tuple[list[str], int]:
     """The elements above the frames, and where the frames begin, in pixels from the top.
 
-    `command` may hold anything; the other texts are showable.
+    Each command has a line, and may hold anything; the other texts are showable. Each sequence of facts in `measured`
+    begins a line.
     """
     elements = [_text(shortened(title, _TITLE_CHARACTERS), 30, "heading")]
     y = 34
-    if command:
-        y += _LINE
+    for command in filter(None, commands):
+        y += LINE
         shown = shortened(showable(command), _COMMAND_CHARACTERS)
         elements.append(_text(f"$ {isolated(shown)}", y, "command", tooltip=showable(command)))
     for line in _lines(measured):
-        y += _LINE
+        y += LINE
         elements.append(_text_of(line, y, "facts"))
     if warnings:
         box, y = _warning(warnings, y + 12)
         elements += box
     if listing is not None:
-        y += _LINE + 6
+        y += LINE + 6
         elements += _listing(listing, y)
-        y += _LINE * len(listing.entries)
-    if legend.palettes:
-        y += _LINE + 4
-        elements.append(_legend(legend, y))
+        y += LINE * len(listing.entries)
+    if legend.swatches:
+        drawn, y = draw_legend(legend, y + LINE + 4)
+        elements.append(drawn)
     return elements, y + 12
 
 
-def footer(facts: Sequence[Fact], notes: Sequence[str], top: int) -> tuple[list[str], int]:
-    """The elements below the frames, and the height of the whole picture in pixels. `notes` may hold anything."""
+def footer(facts: Sequence[Sequence[Fact]], notes: Sequence[str], top: int) -> tuple[list[str], int]:
+    """The elements below the frames, and the height of the whole picture in pixels. `notes` may hold anything.
+
+    Each sequence of `facts` begins a line.
+    """
     elements: list[str] = []
     y = top + 6
     for line in _lines(facts):
-        y += _LINE
+        y += LINE
         elements.append(_text_of(line, y, "facts"))
     for note in notes:
         for text in _wrapped(showable(" ".join(f"Note: {note}".split()))):
-            y += _LINE
+            y += LINE
             elements.append(_text(isolated(text), y, "notes"))
     return elements, y + 14
+
+
+def draw_legend(legend: Legend, y: int, *, is_hidden: bool = False) -> tuple[str, int]:
+    """Swatches with their names from left to right, then how to read a width, on a line of its own if it doesn't fit.
+    `y` is the first line's base line; the last one's comes back. A hidden one is
+    there for a script to show."""
+    parts = ['<g class="legend" display="none">' if is_hidden else '<g class="legend">']
+    x = float(MARGIN)
+    for swatch in legend.swatches:
+        style = f"swatch {swatch.mark}".strip()
+        place = f'x="{x:g}" y="{y - 10}" width="{_SWATCH}" height="{_SWATCH}" rx="2"'
+        parts.append(f'<rect class="{style}" {place} fill="{_css(swatch.shade)}"/>')
+        x += _SWATCH + 3
+        if swatch.label:
+            parts.append(f'<text x="{x + 2:g}" y="{y}">{escape(swatch.label)}</text>')
+            x += _CHARACTER_WIDTH * len(swatch.label) + 18
+    if x + _CHARACTER_WIDTH * len(legend.hint) > WIDTH:
+        x, y = MARGIN, y + LINE
+    parts.append(f'<text x="{x:g}" y="{y}">{escape(legend.hint)}</text></g>')
+    return "".join(parts), y
 
 
 def _warning(facts: Sequence[Fact], top: int) -> tuple[list[str], int]:
     """The box that says that the picture stands on a part of the data, and its lower edge."""
     lines = _wrapped("Read with care: " + "; ".join(fact.text for fact in facts))
-    bottom = top + _LINE * len(lines) + 8
+    bottom = top + LINE * len(lines) + 8
     frame = f'x="{MARGIN}" y="{top}" width="{WIDTH - 2 * MARGIN}" height="{bottom - top}" rx="3"'
     texts = [
-        f'<text x="{MARGIN + 8}" y="{top + _LINE * (index + 1)}">{escape(line)}</text>'
+        f'<text x="{MARGIN + 8}" y="{top + LINE * (index + 1)}">{escape(line)}</text>'
         for index, line in enumerate(lines)
     ]
     return ['<g class="warning">', f"<rect {frame}/>", *texts, "</g>"], bottom
@@ -111,37 +155,16 @@ def _listing(listing: Listing, y: int) -> list[str]:
     elements = [_text(listing.headline, y, listing.style)]
     mark = f"swatch {listing.mark}".strip()
     for entry in listing.entries:
-        y += _LINE
+        y += LINE
         swatch = f'x="{MARGIN}" y="{y - 10}" width="{_SWATCH}" height="{_SWATCH}" rx="2"'
         elements.append(
             f'<g class="path"><title>{escape(entry.tooltip)}</title>'
-            f'<rect class="hit" x="{MARGIN}" y="{y - 13}" width="{_PATH_WIDTH}" height="{_LINE}"/>'
-            f'<rect class="{mark}" {swatch} fill="{_css(listing.shade)}"/>'
+            f'<rect class="hit" x="{MARGIN}" y="{y - 13}" width="{_PATH_WIDTH}" height="{LINE}"/>'
+            f'<rect class="{mark}" {swatch} fill="{_css(entry.shade or listing.shade)}"/>'
             f'<text x="{MARGIN + _SWATCH + 6}" y="{y}">{escape(entry.text)}'
             f'<tspan class="share" dx="14">{escape(entry.measure)}</tspan></text></g>'
         )
     return elements
-
-
-def _legend(legend: Legend, y: int) -> str:
-    """Swatches with their names from left to right, then how to read a width. `y` is the text's base line."""
-    entries = [("swatch", _css(middle_shade(index)), label) for index, label in legend.palettes]
-    if legend.has_inlined:
-        entries.append(("swatch inlined", _css(middle_shade(legend.palettes[0][0])), "inlined"))
-    if legend.has_contended:
-        entries += [("swatch contended", _css(shade), "") for shade in CONTENDED[:-1]]
-        entries.append(("swatch contended", _css(CONTENDED[-1]), "in contended locks: 5 % to all of the frame"))
-    parts = ['<g class="legend">']
-    x = float(MARGIN)
-    for style, fill, label in entries:
-        swatch = f'x="{x:g}" y="{y - 10}" width="{_SWATCH}" height="{_SWATCH}" rx="2"'
-        parts.append(f'<rect class="{style}" {swatch} fill="{fill}"/>')
-        x += _SWATCH + 3
-        if label:
-            parts.append(f'<text x="{x + 2:g}" y="{y}">{escape(label)}</text>')
-            x += _CHARACTER_WIDTH * len(label) + 18
-    parts.append(f'<text x="{x:g}" y="{y}">{escape(legend.hint)}</text></g>')
-    return "".join(parts)
 
 
 def _css(shade: Rgb) -> str:
@@ -161,18 +184,19 @@ def _text_of(facts: Iterable[Fact], y: int, style: str) -> str:
     return f'<text class="{style}" x="{MARGIN}" y="{y}">{" · ".join(spans)}</text>'
 
 
-def _lines(facts: Iterable[Fact]) -> Iterator[list[Fact]]:
-    """As many facts in a line as fit."""
-    line: list[Fact] = []
-    length = 0
-    for fact in facts:
-        if line and length + len(fact.text) > _LINE_CHARACTERS:
+def _lines(groups: Iterable[Sequence[Fact]]) -> Iterator[list[Fact]]:
+    """As many facts of a group in a line as fit."""
+    for facts in groups:
+        line: list[Fact] = []
+        length = 0
+        for fact in facts:
+            if line and length + len(fact.text) > _LINE_CHARACTERS:
+                yield line
+                line, length = [], 0
+            line.append(fact)
+            length += len(fact.text) + 3
+        if line:
             yield line
-            line, length = [], 0
-        line.append(fact)
-        length += len(fact.text) + 3
-    if line:
-        yield line
 
 
 def _wrapped(text: str) -> list[str]:

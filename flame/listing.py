@@ -17,13 +17,15 @@ _SITE_CHARACTERS = 110
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A path that a reader can go to. `stack` indexes the profile's stacks; its frames before `depth` (leaf first,
-    inlined ones too) are those above the one to go to. Texts are showable but not escaped."""
+    inlined ones too) are those above the one to go to. Texts are showable but not escaped. `shade` is the swatch's
+    colour, where it isn't the listing's."""
 
     text: str
     measure: str
     tooltip: str
     stack: int
     depth: int
+    shade: Rgb | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from flame.captions import Fact, measured, program_of
+from flame.captions import Fact, left_out, measured, program_of
 from flame.frames import FrameStacks, stack_weights
 from flame.layout import Layout
 from flame.listing import Entry, Listing
@@ -68,7 +68,7 @@ def lock_completeness(profile: Profile, layout: Layout, view: ViewName) -> list[
         _missing(recording.waits_left_out, "on locks that there was no room for"),
         _missing(recording.waits_unseen, "unseen"),
         Fact(f"{counted(recording.lost, 'record')} lost", warns=recording.lost > 0),
-        Fact(f"{counted(layout.left_out, 'frame')} narrower than {layout.min_width:g} px left out"),
+        left_out(layout),
     ]
     return facts
 

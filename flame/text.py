@@ -38,7 +38,7 @@ def shortened(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def percent(part: int, whole: int) -> str:
+def percent(part: float, whole: float) -> str:
     """A share such as `4.1 %`. Only nothing is `0 %`, and only all is `100 %`."""
     if part == 0 or whole == 0:
         return "0 %"
@@ -50,13 +50,14 @@ def percent(part: int, whole: int) -> str:
     return f"{share:.1f} %".replace(".0 %", " %")
 
 
-def amount(value: int, unit: str) -> str:
+def amount(value: float, unit: str) -> str:
     """A weight with its unit: `1.23 s` of nanoseconds, `16 KiB` of bytes, `1,234` of a count."""
     if unit == "nanoseconds":
         return _scaled(value, _DURATIONS, "ns")
     if unit == "bytes":
         return _scaled(value, _SIZES, "bytes")
-    return f"{value:,}" if unit == "count" else f"{value:,} {showable(unit)}"
+    number = f"{value:,}" if isinstance(value, int) else _three_digits(value)
+    return number if unit == "count" else f"{number} {showable(unit)}"
 
 
 def counted(count: int, singular: str) -> str:
@@ -64,11 +65,11 @@ def counted(count: int, singular: str) -> str:
     return f"{count:,} {singular}" if count == 1 else f"{count:,} {singular}s"
 
 
-def _scaled(value: int, scales: tuple[tuple[int, str], ...], smallest: str) -> str:
+def _scaled(value: float, scales: tuple[tuple[int, str], ...], smallest: str) -> str:
     for factor, unit in scales:
         if abs(value) >= factor:
             return f"{_three_digits(value / factor)} {unit}"
-    return f"{value:,} {smallest}"
+    return f"{_three_digits(value)} {smallest}"
 
 
 def _three_digits(value: float) -> str:

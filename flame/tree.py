@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flame.frames import FrameStacks, FrameTable, choose_sample_type, frame_stacks, stack_weights
 from lockflame.profile import FrameKind, Profile, SampleType
+
+_Number = TypeVar("_Number", np.int64, np.float64)
 
 ROOT = 0
 """The node that all stacks share. It is no function: its frame is -1."""
@@ -103,12 +106,12 @@ def merge(stacks: FrameStacks, weights: NDArray[np.int64], sample_type: SampleTy
     )
 
 
-def node_weights(tree: Tree, weights: NDArray[np.int64]) -> NDArray[np.int64]:
+def node_weights(tree: Tree, weights: NDArray[_Number]) -> NDArray[_Number]:
     """What of other weights of the stacks, int64[len(stacks)], goes through each node: int64[len(tree)].
 
-    Stacks that have no node are left out.
+    The same for weights that are float64. Stacks that have no node are left out.
     """
-    result = np.zeros(len(tree), np.int64)
+    result = np.zeros(len(tree), weights.dtype)
     merged = tree.end_node >= 0
     np.add.at(result, tree.end_node[merged], weights[merged])
     starts: list[int] = tree.level_starts().tolist()

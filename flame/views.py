@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,8 @@ class View:
     `parent` int32[n] indexes these rows (-1 for the root), `frame` int32[n] the table of frames (-1 likewise);
     `total`, `own` and `contended` are int64[n] in the unit of `sample_type`. `left_out` counts the frames that are
     too narrow. `paths` are the rows that the worst lock paths lead to, for a view from the root.
-    `hidden` int64[len(table)] is by frame the most that its frames which were left out weigh.
+    `hidden` int64[len(table)] is by frame the most that its frames which were left out weigh. `more` are further
+    columns that the script knows, int64[n] each. `weight` is what a weight of 1 is in the unit of `sample_type`.
     """
 
     sample_type: SampleType
@@ -35,6 +36,8 @@ class View:
     hidden: NDArray[np.int64]
     left_out: int
     paths: tuple[int, ...] = ()
+    more: Mapping[str, NDArray[np.int64]] = field(default_factory=dict[str, NDArray[np.int64]])
+    weight: float = 1
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -47,7 +50,7 @@ def in_other_type(view: View, profile: Profile, sample_type: SampleType) -> View
     if not divisor or not np.array_equal(here // divisor, there // max(factor, 1)):
         return None
     columns = {name: getattr(view, name) // divisor * factor for name in ("total", "own", "contended", "hidden")}
-    return replace(view, sample_type=sample_type, **columns)
+    return replace(view, sample_type=sample_type, more={}, **columns)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +61,10 @@ class Merged:
     layout: Layout
     contended: NDArray[np.int64]
     is_inverted: bool
+
+
+Pair = tuple[View, View]
+"""The views from the root and from the leaf."""
 
 
 class Merger:
@@ -110,6 +117,32 @@ class Merger:
             left_out=merged.layout.left_out,
             paths=() if merged.is_inverted else tuple(_drawn(tree, row, _node_of(tree, entry)) for entry in entries),
         )
+
+
+def all_views(
+    profile: Profile,
+    merger: Merger,
+    chosen: SampleType,
+    known: Mapping[tuple[SampleType, bool], View],
+    entries: Sequence[Entry],
+) -> list[Pair]:
+    """The chosen sample type's views, and those of the others that have any weight. What is `known`, by sample type
+    and whether it begins at the leaf, isn't made again."""
+    others = [kind for kind in profile.sample_types if kind != chosen and stack_weights(profile, kind).any()]
+    made = dict(known)
+    pairs: list[Pair] = []
+    for kind in (chosen, *others):
+        pair: list[View] = []
+        for from_leaf in (False, True):
+            view = made.get((kind, from_leaf))
+            if view is None and kind != chosen:
+                view = in_other_type(made[chosen, from_leaf], profile, kind)
+            if view is None:
+                view = merger.view(merger.merged(kind, from_leaf=from_leaf, is_pruned=from_leaf), entries)
+            made[kind, from_leaf] = view
+            pair.append(view)
+        pairs.append((pair[0], pair[1]))
+    return pairs
 
 
 def _node_of(tree: Tree, entry: Entry) -> int:

@@ -5,45 +5,47 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from typing import IO, cast
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from lockflame.errors import LockflameError, reason_of
+from lockflame.pprof_samples import decode_samples, encode_samples
+from lockflame.pprof_tables import Tables, decode_code, profile_of
 from lockflame.profile import (
     CPU,
     HISTOGRAM_BUCKETS,
-    FrameKind,
-    Function,
     FutexOperation,
-    Line,
-    Location,
     Lock,
     Mapping,
     Memory,
     Profile,
     RecordingInfo,
-    SampleColumns,
     SampleType,
-    Stacks,
-    Thread,
     WaitEnds,
 )
-from lockflame.profile_pb2 import Label
+from lockflame.profile_pb2 import Function as FunctionMessage
+from lockflame.profile_pb2 import Location as LocationMessage
 from lockflame.profile_pb2 import Lock as LockMessage
-from lockflame.profile_pb2 import Profile as Message
-from lockflame.profile_pb2 import Sample as SampleMessage
+from lockflame.profile_pb2 import ProfileRows
+from lockflame.wire import WireError, check_top_level
 
 FORMAT = 1
 COMPRESSION_LEVEL = 5
+# What is large is packed faster, for a few percent more.
+LARGE_BYTES = 16 << 20
+LARGE_COMPRESSION_LEVEL = 1
 # A gzip file can hold a thousand times its size; no recording comes near to this.
-BYTES_MOST = 1 << 31
+BYTES_MOST = 1 << 29
 FILE_BYTES_MOST = 1 << 29
 READ_BYTES = 1 << 20
 
-_KINDS = {kind.value: kind for kind in FrameKind}
+_SAMPLE_FIELD = 2
+
 _MEMORIES = {memory.value: memory for memory in Memory}
 _OPERATIONS = {operation.value: operation for operation in FutexOperation}
 _ENDS = tuple(field.name for field in fields(WaitEnds))
@@ -54,17 +56,19 @@ _LOCK_VALUES = ("pid", "address", "has_owner", "is_idle", "total_ns", "max_ns", 
 
 def encode(profile: Profile) -> bytes:
     """The content of a `.pb.gz` file. The same profile gives the same bytes."""
-    message = Message()
+    message = ProfileRows()
     strings = _Strings()
     for sample_type in profile.sample_types:
         message.sample_type.add(type=strings[sample_type.name], unit=strings[sample_type.unit])
     _encode_code(message, profile, strings)
-    _encode_samples(message, profile, strings)
+    message.sample.extend(encode_samples(profile, strings.__getitem__))
     message.lock.extend(_lock_message(lock) for lock in profile.locks)
     _encode_recording(message, profile, strings)
     message.format = FORMAT
     message.string_table.extend(strings.table)
-    return gzip.compress(message.SerializeToString(), COMPRESSION_LEVEL, mtime=0)
+    content = message.SerializeToString()
+    level = COMPRESSION_LEVEL if len(content) < LARGE_BYTES else LARGE_COMPRESSION_LEVEL
+    return gzip.compress(content, level, mtime=0)
 
 
 class _Strings:
@@ -87,7 +91,7 @@ def _utf8(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _encode_code(message: Message, profile: Profile, strings: _Strings) -> None:
+def _encode_code(message: ProfileRows, profile: Profile, strings: _Strings) -> None:
     has_lines = any(line.line for location in profile.locations for line in location.lines)
     for index, mapping in enumerate(profile.mappings):
         message.mapping.add(
@@ -104,15 +108,16 @@ def _encode_code(message: Message, profile: Profile, strings: _Strings) -> None:
             has_inline_frames=has_lines,
         )
     for index, function in enumerate(profile.functions):
-        message.function.add(
+        function_message = FunctionMessage(
             id=index + 1,
             name=strings[function.name],
             system_name=strings[function.linkage_name],
             filename=strings[function.path],
             start_line=function.line,
         )
+        message.function.append(function_message.SerializeToString())
     for index, location in enumerate(profile.locations):
-        entry = message.location.add(
+        entry = LocationMessage(
             id=index + 1,
             mapping_id=location.mapping + 1,
             address=location.address,
@@ -121,40 +126,7 @@ def _encode_code(message: Message, profile: Profile, strings: _Strings) -> None:
         )
         for line in location.lines:
             entry.line.add(function_id=line.function + 1, line=line.line)
-
-
-def _encode_samples(message: Message, profile: Profile, strings: _Strings) -> None:
-    pid_key, tid_key, thread_key = strings["pid"], strings["tid"], strings["thread"]
-    container_key = strings["container"] if any(thread.container for thread in profile.threads) else 0
-    stacks = [(profile.stacks[index] + 1).tolist() for index in range(len(profile.stacks))]
-    comms = [strings[thread.comm] for thread in profile.threads]
-    containers = [strings[thread.container] for thread in profile.threads]
-    stack_rows: list[int] = profile.samples.stack.tolist()
-    thread_rows: list[int] = profile.samples.thread.tolist()
-    value_rows: list[list[int]] = profile.samples.values.tolist()
-    lock_rows: list[int] = profile.samples.lock.tolist()
-    for stack, thread, values, lock in zip(stack_rows, thread_rows, value_rows, lock_rows, strict=True):
-        sample = message.sample.add(location_id=stacks[stack], value=values)
-        if lock >= 0:
-            sample.lock = lock + 1
-            _label_lock(sample, profile.locks[lock], strings)
-        sample.label.add(key=pid_key, num=profile.threads[thread].pid)
-        sample.label.add(key=tid_key, num=profile.threads[thread].tid)
-        if comms[thread]:
-            sample.label.add(key=thread_key, str=comms[thread])
-        if containers[thread]:
-            sample.label.add(key=container_key, str=containers[thread])
-
-
-def _label_lock(sample: SampleMessage, lock: Lock, strings: _Strings) -> None:
-    sample.label.add(key=strings["lock"], str=strings[lock.name])
-    sample.label.add(key=strings["lock_address"], num=_signed(lock.address))
-    sample.label.add(key=strings["lock_kind"], str=strings[lock.kind])
-
-
-def _signed(address: int) -> int:
-    """A label's number has a sign (profile.proto); no user address needs the bit."""
-    return address - (address >> 63 << 64)
+        message.location.append(entry.SerializeToString())
 
 
 def _lock_message(lock: Lock) -> LockMessage:
@@ -170,7 +142,7 @@ def _lock_message(lock: Lock) -> LockMessage:
     return message
 
 
-def _encode_recording(message: Message, profile: Profile, strings: _Strings) -> None:
+def _encode_recording(message: ProfileRows, profile: Profile, strings: _Strings) -> None:
     info = profile.recording
     message.time_nanos = info.started_unix_ns
     message.duration_nanos = info.duration_ns
@@ -200,47 +172,37 @@ def read(path: str) -> Profile:
     return decode(content, path)
 
 
+def _decode_gzipped(content: bytes, name: str) -> Tables:
+    """The columns of a `.pb.gz` file called `name`. Raises `LockflameError`."""
+    with unpacking(name):
+        file = gzip.GzipFile(fileobj=io.BytesIO(content))
+        return decode_tables(read_unpacked(cast("IO[bytes]", file), name), name)
+
+
 def decode(content: bytes, name: str) -> Profile:
     """The profile in the content of a `.pb.gz` file called `name`. Raises `LockflameError`."""
-    message = Message()
     if not content:
         raise LockflameError(f"cannot read {name}", "it is empty", "give a file that lockflame record has written")
-    try:
-        message.ParseFromString(_decompress(content, name))
-        if message.format > FORMAT:
+    return profile_of(_decode_gzipped(content, name))
+
+
+def read_unpacked(file: IO[bytes], name: str) -> bytes:
+    """All that there is in a file, up to `BYTES_MOST`. Raises `LockflameError` if there is more."""
+    content = bytearray()
+    while piece := file.read(READ_BYTES):
+        content += piece
+        if len(content) > BYTES_MOST:
             raise LockflameError(
-                f"cannot read {name}",
-                f"it was written by a newer Lockflame (format {message.format}, this one knows {FORMAT})",
-                "update lockflame",
+                f"cannot read {name}", f"it unpacks to more than {BYTES_MOST >> 20} MiB", "check where it is from"
             )
-        return _Decoder(message).profile()
-    except (DecodeError, _Invalid) as error:
-        raise LockflameError(
-            f"cannot read {name}",
-            f"it is not a valid pprof profile ({error})",
-            "give a file that lockflame record has written",
-        ) from error
+    return bytes(content)
 
 
-class _Invalid(Exception):
-    """What is wrong in a profile that could be parsed."""
-
-
-def _decompress(content: bytes, name: str) -> bytes:
+@contextmanager
+def unpacking(name: str) -> Generator[None]:
+    """Turns what a bad gzip file raises into `LockflameError`."""
     try:
-        pieces: list[bytes] = []
-        total = 0
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-            while piece := file.read(READ_BYTES):
-                pieces.append(piece)
-                total += len(piece)
-                if total > BYTES_MOST:
-                    raise LockflameError(
-                        f"cannot read {name}",
-                        f"it unpacks to more than {BYTES_MOST >> 30} GiB",
-                        "check where it is from",
-                    )
-        return b"".join(pieces)
+        yield
     except EOFError as error:
         raise LockflameError(f"cannot read {name}", "it is cut off", "copy or record it again") from error
     except (gzip.BadGzipFile, zlib.error) as error:
@@ -249,44 +211,90 @@ def _decompress(content: bytes, name: str) -> bytes:
         ) from error
 
 
+def decode_unpacked(content: bytes, name: str) -> Profile:
+    """The profile in a pprof message that isn't gzipped, or not any more. Raises `LockflameError`."""
+    return profile_of(decode_tables(content, name))
+
+
+def decode_tables(content: bytes, name: str) -> Tables:
+    """The same as columns.
+
+    In files of other tools the sample type that pprof shows comes first.
+    """
+    message = ProfileRows()
+    try:
+        check_top_level(content, samples=_SAMPLE_FIELD)
+        message.ParseFromString(content)
+        if message.format > FORMAT:
+            raise LockflameError(
+                f"cannot read {name}",
+                f"it was written by a newer Lockflame (format {message.format}, this one knows {FORMAT})",
+                "update lockflame",
+            )
+        tables = _Decoder(message).tables()
+        return tables if message.format else _shown_first(tables, message)
+    except (DecodeError, WireError, _Invalid) as error:
+        raise LockflameError(
+            f"cannot read {name}",
+            f"it is not a valid pprof profile ({error})",
+            "give a file that lockflame record has written",
+        ) from error
+
+
+def _shown_first(tables: Tables, message: ProfileRows) -> Tables:
+    """Puts first what pprof shows by default: the type that the file names, else the last (profile.proto)."""
+    names = [kind.name for kind in tables.sample_types]
+    wanted = message.string_table[message.default_sample_type] if _is_text(message, message.default_sample_type) else ""
+    first = names.index(wanted) if wanted in names else len(names) - 1
+    order = [first, *(index for index in range(len(names)) if index != first)]
+    samples = replace(tables.rows.samples, values=tables.rows.samples.values[:, order])
+    kinds = tuple(tables.sample_types[index] for index in order)
+    return replace(tables, sample_types=kinds, rows=replace(tables.rows, samples=samples))
+
+
+def _is_text(message: ProfileRows, index: int) -> bool:
+    return 0 <= index < len(message.string_table)
+
+
+class _Invalid(Exception):
+    """What is wrong in a profile that could be parsed."""
+
+
 class _Decoder:
     """Turns a message into a `Profile`, checking each index. Raises `_Invalid`."""
 
-    def __init__(self, message: Message) -> None:
+    def __init__(self, message: ProfileRows) -> None:
         self._message = message
-        self._strings = message.string_table
+        self._strings = list(message.string_table)
         if not self._strings or self._strings[0]:
             raise _Invalid("its string table doesn't begin with the empty string")
 
-    def profile(self) -> Profile:
+    def tables(self) -> Tables:
         message = self._message
         if not message.sample_type:
             raise _Invalid("it has no sample types")
         sample_types = tuple(
             SampleType(self._text(entry.type), self._text(entry.unit)) for entry in message.sample_type
         )
-        mapping_of_id = _index_by_id("mapping", [mapping.id for mapping in message.mapping])
-        function_of_id = _index_by_id("function", [function.id for function in message.function])
-        location_of_id = _index_by_id("location", [location.id for location in message.location])
-        functions = [
-            Function(
-                self._text(entry.name), self._text(entry.system_name), self._text(entry.filename), entry.start_line
-            )
-            for entry in message.function
-        ]
-        locations = self._locations(mapping_of_id, function_of_id, functions)
+        mapping_ids = [mapping.id for mapping in message.mapping]
+        if len(set(mapping_ids)) != len(mapping_ids) or 0 in mapping_ids:
+            raise _Invalid("a mapping id is 0 or is used twice")
+        # What is added to them has no index that a sample or a mapping could have.
+        strings = list(self._strings)
+        functions, locations, location_ids = decode_code(
+            message.function, message.location, strings, np.array(mapping_ids, np.uint64)
+        )
         locks = tuple(_lock(entry) for entry in message.lock)
-        stacks, samples, threads = self._samples(location_of_id, len(sample_types), len(locks))
-        return Profile(
+        rows = decode_samples(message.sample, self._strings, location_ids, len(sample_types), len(locks))
+        return Tables(
+            strings=strings,
             sample_types=sample_types,
             mappings=tuple(self._mappings()),
-            functions=tuple(functions),
+            functions=functions,
             locations=locations,
-            threads=threads,
-            stacks=stacks,
-            samples=samples,
-            recording=self._recording(),
+            rows=rows,
             locks=locks,
+            recording=self._recording(),
         )
 
     def _text(self, index: int) -> str:
@@ -305,60 +313,6 @@ class _Decoder:
             )
             for entry in self._message.mapping
         ]
-
-    def _locations(
-        self, mapping_of_id: dict[int, int], function_of_id: dict[int, int], functions: list[Function]
-    ) -> tuple[Location, ...]:
-        locations: list[Location] = []
-        for entry in self._message.location:
-            lines = tuple(Line(_lookup(function_of_id, line.function_id, "function"), line.line) for line in entry.line)
-            if not lines:
-                # Others leave addresses unnamed; a frame needs a name to be shown.
-                functions.append(Function(f"0x{entry.address:x}", ""))
-                lines = (Line(len(functions) - 1),)
-            locations.append(
-                Location(
-                    address=entry.address,
-                    mapping=_lookup(mapping_of_id, entry.mapping_id, "mapping") if entry.mapping_id else -1,
-                    lines=lines,
-                    kind=_KINDS.get(entry.kind, FrameKind.USER),
-                    unresolved_reason=self._text(entry.unresolved_reason),
-                )
-            )
-        return tuple(locations)
-
-    def _samples(
-        self, location_of_id: dict[int, int], types: int, locks: int
-    ) -> tuple[Stacks, SampleColumns, tuple[Thread, ...]]:
-        stacks: dict[tuple[int, ...], int] = {}
-        threads: dict[Thread, int] = {}
-        rows: list[tuple[int, int, int]] = []
-        values: list[Sequence[int]] = []
-        for sample in self._message.sample:
-            if len(sample.value) != types:
-                raise _Invalid(f"a sample has {len(sample.value)} values instead of {types}")
-            stack = tuple(sample.location_id)
-            thread = self._thread(sample.label)
-            if not 0 <= sample.lock <= locks:
-                raise _Invalid(f"lock {sample.lock} is not in it")
-            rows.append(
-                (stacks.setdefault(stack, len(stacks)), threads.setdefault(thread, len(threads)), sample.lock - 1)
-            )
-            values.append(sample.value)
-        columns = np.array(rows, dtype=np.int32).reshape(-1, 3)
-        numbers = np.array(values, dtype=np.int64).reshape(-1, types)
-        offsets = np.cumsum([0, *map(len, stacks)], dtype=np.int64)
-        locations = [_lookup(location_of_id, identifier, "location") for stack in stacks for identifier in stack]
-        return (
-            Stacks(offsets, np.array(locations, dtype=np.int32)),
-            SampleColumns(columns[:, 0], columns[:, 1], numbers, columns[:, 2]),
-            tuple(threads),
-        )
-
-    def _thread(self, labels: Iterable[Label]) -> Thread:
-        texts = {self._text(label.key): self._text(label.str) for label in labels}
-        numbers = {self._text(label.key): label.num for label in labels}
-        return Thread(numbers.get("pid", 0), numbers.get("tid", 0), texts.get("thread", ""), texts.get("container", ""))
 
     def _recording(self) -> RecordingInfo:
         if not self._message.HasField("recording"):
@@ -388,17 +342,3 @@ def _lock(message: LockMessage) -> Lock:
         histogram=(*message.histogram, *padding),
         **values,
     )
-
-
-def _index_by_id(what: str, identifiers: list[int]) -> dict[int, int]:
-    index = {identifier: at for at, identifier in enumerate(identifiers)}
-    if len(index) != len(identifiers) or 0 in index:
-        raise _Invalid(f"a {what} id is 0 or is used twice")
-    return index
-
-
-def _lookup(index: dict[int, int], identifier: int, what: str) -> int:
-    try:
-        return index[identifier]
-    except KeyError:
-        raise _Invalid(f"{what} {identifier} is not in it") from None

@@ -180,7 +180,10 @@ def _machinery(
     rows = np.flatnonzero((outermost >= frames.start) | in_futex)
     outermost, end = np.maximum(outermost, frames.start - 1)[rows], frames.end[rows]
     others = _where(lines.means != Meaning.WRAPPER, frames)
-    site = np.minimum(_first_from(others, outermost + 1, len(frames.line)), end - 1)
+    # The kernel's own frames above a futex call, those of our probes too, call no lock.
+    user = _first_from(_where(~lines.in_kernel, frames), frames.start, len(frames.line))[rows]
+    caller = np.where(in_futex[rows], np.maximum(outermost + 1, np.minimum(user, end - 1)), outermost + 1)
+    site = np.minimum(_first_from(others, caller, len(frames.line)), end - 1)
     return rows, outermost, site
 
 

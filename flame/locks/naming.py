@@ -7,7 +7,7 @@
   and no lock called them; Python's GIL and InnoDB's locks are built on condition variables, and are locks. Semaphores
   and barriers aren't idle: who waits there is held up by others as often as not. A futex of the program's own is a
   *sleep*, and idle, when it ended by its timeout twice at least and never in another way than by that, a signal or the
-  recording's end.
+  recording's end. So is a word without an owner of which no stack is known, and for which nobody did anything but wait.
 - The *name* is the symbol of a variable. A lock without one, on the heap or in memory that processes share without a
   file, gets the name of its *class*: of the functions that take it, the one in which most time is waited for all
   nameless locks of its kind. So one lock per connection is one class, whichever of its functions was seen waiting.
@@ -129,6 +129,8 @@ def _verdict(lock: Lock, votes: dict[_Verdict, int]) -> _Verdict:
         return "mutex", False
     if lock.operation is FutexOperation.WAIT_REQUEUE_PI:
         return "condition", True
+    if not votes and lock.ends.still_open == lock.ends.total:
+        return kind, True
     return (SLEEP, True) if _only_times_out(lock.ends) else (kind, is_idle)
 
 

@@ -17,7 +17,10 @@ from lockflame.errors import LockflameError, reason_of
 COMMANDS = {
     "record": "Profile a running process, or a command from its start.",
     "flame": "Draw a flame graph of a profile.",
-    "locks": "Show where a profiled program calls its locks, and what CPU time that takes.",
+    "locks": "Show the locks of a profile: who waits, who holds, and the CPU time that they take.",
+    "diff": "Show what changed from one recording to another, by lock and by function.",
+    "merge": "Make one profile of many.",
+    "view": "Look at a profile in the terminal.",
     "doctor": "Tell what this kernel and user allow, and mend what is missing.",
 }
 

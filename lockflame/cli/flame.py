@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lockflame.cli.output import Look, Output, OutputType, check_writable, write_profile
+from lockflame.cli.output import PICTURES, Look, Output, OutputType, check_writable, write_profile
 
 VIEWS = ("cpu", "wait", "holder", "chain")
 
@@ -12,7 +12,11 @@ VIEWS = ("cpu", "wait", "holder", "chain")
 @click.command("flame")
 @click.argument("profile", type=click.Path())
 @click.option(
-    "-o", "--output", type=OutputType((".svg", ".folded")), required=True, help="File to write: .svg or .folded."
+    "-o",
+    "--output",
+    type=OutputType(PICTURES),
+    required=True,
+    help=f"File to write; the suffix tells the format: {', '.join(PICTURES)}.",
 )
 @click.option(
     "--view",
@@ -53,12 +57,16 @@ def flame_command(
     lock_rules: str | None,
     full_names: bool,
 ) -> None:
-    """Draw a flame graph of a PROFILE file (.pb.gz).
+    """Draw a flame graph of a PROFILE file, or write it for other tools.
+
+    PROFILE is one of record (.pb.gz), or of others: pprof, folded stacks, the text of perf script, perf.data. Its
+    content tells which.
 
     Of CPU time: frames that time in contended locks goes through stand out; the worst lock paths are listed above the
     graph. Of lock waits, which record --locks takes: wait ends each waiter's path with the lock; holder does the same
     with the paths that released it; chain puts the holder's path, upside down, on top of the lock.
-    --inverted and --title are for pictures. --thread is about waiters, in the holder view about holders.
+    --inverted is for pictures; .speedscope.json and .firefox.json.gz hold CPU time, waits and holders, unless --view
+    is given. --thread is about waiters, in the holder view about holders.
 
     \b
     Examples:
@@ -70,7 +78,7 @@ def flame_command(
         raise click.UsageError("--lock and --idle are about waits: give --view wait, holder or chain, not cpu.")
     check_writable(output.path)
     from flame.locks.rule_file import load_rules
-    from lockflame.pprof import read
+    from lockflame.formats import read_profile
 
     look = Look(
         title=title,
@@ -83,4 +91,4 @@ def flame_command(
         threads=threads,
         focus=focus,
     )
-    write_profile(read(profile), output, look)
+    write_profile(read_profile(profile), output, look)

@@ -44,7 +44,11 @@ def show_sites(profile: Profile, name: str, rules: LockRules, sort: str, top: in
     from lockflame.profile import CPU
 
     if CPU not in profile.sample_types:
-        raise LockflameError(f"cannot show locks of {name}", "it has no CPU time", "give a CPU profile")
+        raise LockflameError(
+            f"cannot show locks of {name}",
+            "it has no CPU time",
+            "give a CPU profile, or --frequency if it has numbers of samples",
+        )
     sites = lock_sites(profile, attribute(profile, rules))
     shown = sorted_sites(sites, SORTS[sort])[:top]
     if as_json:

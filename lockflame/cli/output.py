@@ -18,7 +18,9 @@ if TYPE_CHECKING:  # the real one brings numpy along, which `record` can do with
     from flame.locks.rules import LockRules
     from lockflame.profile import Profile
 
-SUFFIXES = (".pb.gz", ".svg", ".folded")
+SUFFIXES = (".pb.gz", ".svg", ".folded", ".speedscope.json", ".firefox.json.gz")
+PICTURES = SUFFIXES[1:]
+"""What shows a profile in some view; `.pb.gz` holds all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Look:
     """How pictures are drawn, and of what; without `rules` our own are used.
 
     `view` (by the name of a `ViewName`, else the profile's default), `locks`, `with_idle`, `threads` and `focus` say
-    what to show; `.folded` files go by these too, and have whole names. `.pb.gz` files hold everything.
+    what to show; all but `.pb.gz` files, which hold everything, go by these. Only pictures have names cut short.
     """
 
     title: str | None = None
@@ -101,6 +103,8 @@ def render(profile: Profile, suffix: str, look: Look) -> bytes:
     from flame.locks.rule_file import load_rules
 
     rules = look.rules or load_rules()
+    if suffix in (".speedscope.json", ".firefox.json.gz"):
+        return _render_parts(profile, suffix, look, rules)
     shown = _shown(profile, look, rules)
     if suffix == ".svg":
         from flame.svg import render_svg
@@ -117,6 +121,22 @@ def render(profile: Profile, suffix: str, look: Look) -> bytes:
     from flame.folded import folded_lines
 
     return "".join(f"{line}\n" for line in folded_lines(shown.profile)).encode("utf-8", "backslashreplace")
+
+
+def _render_parts(profile: Profile, suffix: str, look: Look, rules: LockRules) -> bytes:
+    """The files that hold several views."""
+    from lockflame import __version__
+    from lockflame.cli.exports import parts_of, without_counts
+
+    parts = parts_of(profile, look, rules)
+    exporter = f"Lockflame {__version__}"
+    if suffix == ".firefox.json.gz":
+        from lockflame.formats.firefox import firefox_json
+
+        return firefox_json(without_counts(parts), profile.recording, exporter)
+    from lockflame.formats.speedscope import speedscope_json
+
+    return speedscope_json(parts, look.title or profile.recording.command or exporter, exporter)
 
 
 def _shown(profile: Profile, look: Look, rules: LockRules) -> LockView:

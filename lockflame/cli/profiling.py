@@ -95,6 +95,8 @@ def _info(
     system = os.uname()
     cpu_time_ns = sum(count.time_running_ns for count in counts) if raw.cpu_time_ns is None else raw.cpu_time_ns
     sampled_ns = int(decoded.samples.period.sum() * ns_per_period)
+    if raw.cpu_time_ns is not None and raw.cpu_time_ns <= 0:
+        cpu_time_ns = sampled_ns  # the target has ended, and its books are gone
     return RecordingInfo(
         command=command_line,
         pid=pid,

@@ -148,6 +148,8 @@ def record_command(
         raise click.UsageError("-d/--duration is not a number of seconds", click.get_current_context())
     if command and not command[0]:
         raise click.UsageError("the command after -- is empty", click.get_current_context())
+    if probe != "auto" and not with_locks:
+        raise click.UsageError("--probe goes with --locks", click.get_current_context())
     if (pid is None) == (not command):
         raise click.UsageError("give either -p PID or a command after --", click.get_current_context())
     for output in outputs:

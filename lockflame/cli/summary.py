@@ -15,7 +15,7 @@ TOP = 10
 CALLERS = 2
 """How many callers of a lock's site are shown with it."""
 CONTAINERS = 5
-SLEEPERS = "threads that sleep while they wait use no CPU and aren't seen here"
+SLEEPERS = "threads that sleep while they wait use no CPU: --locks shows them"
 
 
 def print_summary(profile: Profile, name: str, paths: list[str], *, full_names: bool = False) -> None:
@@ -31,6 +31,10 @@ def print_summary(profile: Profile, name: str, paths: list[str], *, full_names: 
     for note in info.notes:
         say(f"lockflame: note: {printable(note)}")
     _print_top(profile, full_names)
+    if info.probes:
+        from lockflame.cli.lock_summary import print_wait_summary
+
+        print_wait_summary(profile, full_names)
     for path in paths:
         say(f"lockflame: wrote {printable(path)}")
 
@@ -61,10 +65,6 @@ def _print_top(profile: Profile, full_names: bool) -> None:
         say(f"{row.self_ns / total_ns:7.1%} {row.total_ns / total_ns:7.1%}  {_shown(row.name, full_names)}")
     say("")
     _print_locks(profile, full_names)
-    if profile.locks:
-        from lockflame.cli.lock_summary import print_wait_summary
-
-        print_wait_summary(profile, full_names)
 
 
 def _print_locks(profile: Profile, full_names: bool) -> None:

@@ -1,0 +1,171 @@
+"""The functions of both sides: CPU time of their own and with all that they call, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flame.diff.noise import Change, Floats, Side, compare, side_of, squares, tests_among
+from flame.diff.normalize import Scale
+from flame.frames import FrameStacks, frame_stacks
+from lockflame.profile import CPU, FrameKind, Profile, SampleType
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionKey:
+    """What a function is found again by: its name, and whether it is the program's, the kernel's or generated."""
+
+    name: str
+    kind: FrameKind
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Amounts:
+    """One quantity of each row on both sides, and its change."""
+
+    before: Side
+    after: Side
+    change: Change
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FunctionTable:
+    """A row for each function with weight on either side. `own` is the weight of its own code, inlined or not;
+    `total` with all that it calls, in which a function that calls itself counts once for each sample."""
+
+    keys: tuple[FunctionKey, ...]
+    own: Amounts
+    total: Amounts
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Incidence:
+    """Which functions are on which stacks: `own` int64[stacks] is that of the leaf, -1 without; each pair of `stack`
+    and `function` is there once."""
+
+    functions: tuple[FunctionKey, ...]
+    own: NDArray[np.int64]
+    stack: NDArray[np.int64]
+    function: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Recording:
+    """Of one recording the weight and its square of each function: float64[functions]."""
+
+    functions: tuple[FunctionKey, ...]
+    own: tuple[Floats, Floats]
+    total: tuple[Floats, Floats]
+
+
+def function_table(
+    before: Sequence[Profile],
+    after: Sequence[Profile],
+    scales: tuple[Scale, Scale],
+    sample_type: SampleType = CPU,
+    *,
+    kernel: bool = True,
+) -> FunctionTable:
+    """The functions of both sides, by names, for one sample type; without `kernel`, but those of the kernel.
+
+    Markers, such as a cut stack's, are none.
+    """
+    sides = [[_recording(profile, sample_type) for profile in profiles] for profiles in (before, after)]
+    recordings = [recording for side in sides for recording in side]
+    found = {key for recording in recordings for key in recording.functions if kernel or key.kind != FrameKind.KERNEL}
+    keys = sorted(found, key=lambda key: (key.name, key.kind))
+    place = {key: index for index, key in enumerate(keys)}
+    own, total = (
+        [_side(side, scale, place, own=own) for side, scale in zip(sides, scales, strict=True)] for own in (True, False)
+    )
+    # What calls nothing is looked at once.
+    callers = (own[0].value != total[0].value) | (own[1].value != total[1].value)
+    tests = tests_among((own[0].at(callers), own[1].at(callers)), (total[0], total[1]))
+    return FunctionTable(
+        tuple(keys),
+        Amounts(own[0], own[1], compare(own[0], own[1], tests)),
+        Amounts(total[0], total[1], compare(total[0], total[1], tests)),
+    )
+
+
+def weights_and_squares(profile: Profile, sample_type: SampleType) -> tuple[Floats, Floats]:
+    """For each stack its weight and the sum of its samples' squared weights, float64[stacks] each.
+
+    Where the file doesn't count samples, each of its rows is taken to be one: more noise than there is, if anything.
+    Negative weights, which no recording has, count as nothing.
+    """
+    stacks = len(profile.stacks)
+    if sample_type not in profile.sample_types:
+        return np.zeros(stacks), np.zeros(stacks)
+    rows = profile.samples
+    weight = np.maximum(rows.values[:, profile.sample_types.index(sample_type)], 0)
+    squared = squares(weight, _counts(profile, weight))
+    return _summed(rows.stack, weight.astype(np.float64), stacks), _summed(rows.stack, squared, stacks)
+
+
+def _summed(index: NDArray[np.integer[Any]], values: Floats, length: int) -> Floats:
+    """The sum of the values that have each index, float64[length]."""
+    return np.bincount(index, values, length).astype(np.float64, copy=False)
+
+
+def _counts(profile: Profile, weight: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many samples each row is, int64[rows]."""
+    counts = np.zeros(len(weight), np.int64)
+    for name in ("samples", "contentions", "count"):
+        column = next((index for index, kind in enumerate(profile.sample_types) if kind.name == name), None)
+        if column is not None:
+            counts = np.where(counts > 0, counts, profile.samples.values[:, column])
+    return np.maximum(counts, 1)
+
+
+def _recording(profile: Profile, sample_type: SampleType) -> _Recording:
+    incidence = _incidence(frame_stacks(profile))
+    count = len(incidence.functions)
+    weights, squared = weights_and_squares(profile, sample_type)
+    leaves = incidence.own >= 0
+
+    def summed(column: Floats) -> tuple[Floats, Floats]:
+        own = _summed(incidence.own[leaves], column[leaves], count)
+        return own, _summed(incidence.function, column[incidence.stack], count)
+
+    (own, total), (own_squared, total_squared) = summed(weights), summed(squared)
+    return _Recording(incidence.functions, (own, own_squared), (total, total_squared))
+
+
+def _incidence(stacks: FrameStacks) -> _Incidence:
+    table = stacks.table
+    functions: dict[FunctionKey, int] = {}
+    of_frame = np.array(
+        [
+            -1 if kind == FrameKind.MARKER else functions.setdefault(FunctionKey(name, FrameKind(kind)), len(functions))
+            for name, kind in zip(table.names, table.kinds.tolist(), strict=True)
+        ],
+        np.int64,
+    )
+    frames = of_frame[stacks.frames]
+    own = np.full(len(stacks), -1, np.int64)
+    filled = np.flatnonzero(np.diff(stacks.offsets))
+    own[filled] = frames[stacks.offsets[filled]]
+    stack = np.repeat(np.arange(len(stacks)), np.diff(stacks.offsets))
+    width = max(len(functions), 1)
+    # Sorted by hand: numpy 2.4's unique() hashes, and takes ten times as long for millions of pairs.
+    pairs = np.sort((stack * width + frames)[frames >= 0])
+    pairs = pairs[np.diff(pairs, prepend=-1) != 0]
+    return _Incidence(tuple(functions), own, pairs // width, pairs % width)
+
+
+def _side(recordings: Sequence[_Recording], scale: Scale, place: dict[FunctionKey, int], *, own: bool) -> Side:
+    weights, squared = np.zeros((2, len(recordings), len(place)))
+    for row, recording in enumerate(recordings):
+        chosen = [index for index, key in enumerate(recording.functions) if key in place]
+        columns = [place[recording.functions[index]] for index in chosen]
+        weight, square = recording.own if own else recording.total
+        weights[row, columns], squared[row, columns] = weight[chosen], square[chosen]
+    return side_of(weights, squared, scale)

@@ -1,0 +1,3 @@
+/* The first picture, once all scripts before have said what they know. */
+if (isAlone) readAddress();
+else go({}, "keep");

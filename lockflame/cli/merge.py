@@ -1,0 +1,33 @@
+"""`lockflame merge`: many profiles made one file."""
+
+from __future__ import annotations
+
+import click
+
+from lockflame.cli.output import Output, OutputType, check_writable, write_profile
+from lockflame.cli.terminal import say
+
+
+@click.command("merge")
+@click.argument("profiles", nargs=-1, required=True, type=click.Path())
+@click.option("-o", "--output", type=OutputType((".pb.gz",)), required=True, help="File to write: .pb.gz.")
+def merge_command(profiles: tuple[str, ...], output: Output) -> None:
+    """Make one profile of many PROFILES, ours or other tools'.
+
+    Numbers are added up for each stack, thread and lock; locks keep exact totals and histograms. Durations are added
+    up too, so that what is said per second is a mean. With a single file of another tool: makes it ours.
+
+    \b
+    Examples:
+      lockflame merge monday.pb.gz tuesday.pb.gz -o both.pb.gz
+      lockflame merge perf.data -o perf.pb.gz
+    """
+    check_writable(output.path)
+    from lockflame.formats.merging_files import merged_files
+
+    profile = merged_files(profiles)
+    write_profile(profile, output)
+    say(
+        f"lockflame: merged {len(profiles):,} profile{'s' if len(profiles) > 1 else ''}: "
+        f"{len(profile.stacks):,} stacks, {len(profile.locks):,} locks; wrote {output.path}"
+    )

@@ -1,0 +1,56 @@
+"""`lockflame view`: a profile in the terminal, by flameshow.
+
+flameshow (https://github.com/laixintao/flameshow) is a program of its own: it needs older versions of what Lockflame
+needs (protobuf below 5, rich below 14), so the two can't share an environment.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+
+import click
+
+from lockflame.cli.flame import VIEWS
+from lockflame.cli.output import Look, Output, write_profile
+from lockflame.errors import LockflameError
+
+VIEWER = "flameshow"
+INSTALL = "pipx install flameshow"
+
+
+@click.command("view")
+@click.argument("profile", type=click.Path())
+@click.option(
+    "--view",
+    "view_name",
+    type=click.Choice(VIEWS),
+    help="What to show. [default: chain, waiters with the holders on top, if there are lock waits; else cpu]",
+)
+@click.option("--idle", is_flag=True, help="Idle waits too: threads that wait for work or for time to pass.")
+def view_command(profile: str, view_name: str | None, idle: bool) -> None:
+    """Look at a PROFILE file, ours or another tool's, in the terminal.
+
+    Uses flameshow, which is installed beside Lockflame, not into it: pipx install flameshow. Locks are frames of their
+    own in square brackets, as in pictures of flame.
+
+    \b
+    Examples:
+      lockflame view before.pb.gz
+      lockflame view before.pb.gz --view cpu
+    """
+    viewer = shutil.which(VIEWER)
+    if viewer is None:
+        raise LockflameError(f"cannot show {profile}", f"{VIEWER} is not installed", f"install it: {INSTALL}")
+    from lockflame.formats import read_profile
+
+    recorded = read_profile(profile)
+    chosen = view_name or ("chain" if recorded.locks else "cpu")
+    with tempfile.TemporaryDirectory(prefix="lockflame-") as folder:
+        path = os.path.join(folder, f"{os.path.basename(profile) or 'profile'}.speedscope.json")
+        write_profile(recorded, Output(path, ".speedscope.json"), Look(view=chosen, with_idle=idle))
+        status = subprocess.run([viewer, path], check=False).returncode
+    if status:
+        raise LockflameError(f"cannot show {profile}", f"{VIEWER} ended with status {status}", "see what it said above")

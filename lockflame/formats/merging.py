@@ -1,0 +1,289 @@
+"""Many profiles made one: equal code, stacks, threads and locks become one of each, and their numbers are added up."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lockflame.errors import LockflameError
+from lockflame.pprof_samples import SampleTable
+from lockflame.pprof_tables import Functions, Locations, Tables
+from lockflame.profile import (
+    FutexOperation,
+    Lock,
+    Mapping,
+    Memory,
+    RecordingInfo,
+    SampleColumns,
+    SampleType,
+    Stacks,
+    Thread,
+    WaitEnds,
+)
+from lockflame.wire import ranges
+
+NOTES_MOST = 20
+"""Of the profiles' own, all different."""
+
+_VALUE_MOST = 2**63 - 1
+_TEXTS, _FUNCTION_WIDTH = 3, 4
+_LOCATION_WIDTH = 4
+_SUMMED = (
+    "duration_ns",
+    "cpu_time_ns",
+    "samples",
+    "lost",
+    "throttled",
+    "truncated",
+    "unresolved",
+    "skipped",
+    "wait_samples",
+    "holder_samples",
+    "waits_left_out",
+    "waits_unseen",
+)
+_SAME = ("command", "pid", "host", "kernel", "event", "frequency_asked_hz", "stack_bytes", "probes")
+
+Ints = NDArray[np.int64]
+_Thing = TypeVar("_Thing", bound=Hashable)
+LockKey = tuple[int, int, Memory, str, FutexOperation, str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Merged:
+    """Some profiles made one, and how each of them was taken."""
+
+    tables: Tables
+    recordings: tuple[RecordingInfo, ...]
+
+
+def merged(profiles: Iterable[Tables | Merged]) -> Merged:
+    """All profiles as one, whose sums are theirs together: by function, stack, thread and lock.
+
+    Sample types are those of all; a profile that has one not counts as 0 there. Durations are added up, so that what
+    is said per second is a mean. What comes first stays first, so that parts may be merged before. Each profile is
+    needed only once, in turn. Raises `LockflameError` when sums don't fit into 64 bits, or when there is no profile.
+    """
+    merger = _Merger()
+    for profile in profiles:
+        if isinstance(profile, Merged):
+            merger.add(profile.tables, profile.recordings)
+        else:
+            merger.add(profile, (profile.recording,))
+    return merger.merged()
+
+
+class _Rows:
+    """Distinct rows of numbers, each of any length, in the order in which they first came."""
+
+    def __init__(self, dtype: type[np.int64] | type[np.int32]) -> None:
+        self._number: dict[bytes, int] = {}
+        self._dtype = np.dtype(dtype)
+
+    def add(self, values: NDArray[np.int64] | NDArray[np.int32], bounds: Ints) -> Ints:
+        """The numbers of the rows `values[bounds[i]:bounds[i + 1]]`, int64[rows]."""
+        number = self._number
+        content = np.ascontiguousarray(values, self._dtype).tobytes()
+        places: list[int] = (bounds * self._dtype.itemsize).tolist()
+        found = [number.setdefault(content[start:end], len(number)) for start, end in itertools.pairwise(places)]
+        return np.array(found, np.int64)
+
+    def columns(self) -> tuple[Ints, Ints]:
+        """All values in a row, and the bounds of the rows."""
+        lengths = np.fromiter(map(len, self._number), np.int64, len(self._number)) // self._dtype.itemsize
+        values = np.frombuffer(b"".join(self._number), self._dtype).astype(np.int64, copy=False)
+        return values, np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
+
+
+class _Numbers(Generic[_Thing]):
+    """Distinct things, numbered in the order in which they first came."""
+
+    def __init__(self) -> None:
+        self.number: dict[_Thing, int] = {}
+
+    def add(self, things: Iterable[_Thing]) -> Ints:
+        """The numbers of these, int64."""
+        number = self.number
+        return np.array([number.setdefault(thing, len(number)) for thing in things], np.int64)
+
+
+class _Merger:
+    def __init__(self) -> None:
+        self._strings = _Numbers[str]()
+        self._strings.add([""])
+        self._types = _Numbers[SampleType]()
+        self._mappings = _Numbers[Mapping]()
+        self._threads = _Numbers[Thread]()
+        self._functions = _Rows(np.int64)
+        self._locations = _Rows(np.int64)
+        self._stacks = _Rows(np.int32)
+        self._locks: dict[LockKey, tuple[int, Lock]] = {}
+        self._rows: list[SampleColumns] = []
+        self._type_numbers: list[Ints] = []
+        self._recordings: list[RecordingInfo] = []
+
+    def add(self, profile: Tables, recordings: Sequence[RecordingInfo]) -> None:
+        """One more, which may be several itself."""
+        string = self._strings.add(profile.strings)
+        function = self._add_functions(profile.functions, string)
+        location = self._add_locations(profile, function, string)
+        stacks = profile.rows.stacks
+        # A number more than there are: the last stands for the -1 of samples that have no lock.
+        lock = np.append(self._add_locks(profile.locks), -1)
+        stack = self._stacks.add(location[stacks.locations], stacks.offsets)
+        thread = self._threads.add(profile.rows.threads)
+        samples = profile.rows.samples
+        self._rows.append(
+            SampleColumns(
+                stack[samples.stack].astype(np.int32),
+                thread[samples.thread].astype(np.int32),
+                samples.values,
+                lock[samples.lock].astype(np.int32),
+            )
+        )
+        self._type_numbers.append(self._types.add(profile.sample_types))
+        self._recordings.extend(recordings)
+
+    def _add_functions(self, functions: Functions, string: Ints) -> Ints:
+        rows = np.column_stack((string[functions.texts], functions.line))
+        return self._functions.add(rows.reshape(-1), np.arange(len(rows) + 1) * _FUNCTION_WIDTH)
+
+    def _add_locations(self, profile: Tables, function: Ints, string: Ints) -> Ints:
+        """A location is a row of its own four numbers and then two for each line."""
+        locations = profile.locations
+        mapping = np.append(self._mappings.add(profile.mappings), -1)
+        counts = np.diff(locations.line_bounds)
+        bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(_LOCATION_WIDTH + 2 * counts)))
+        values = np.zeros(int(bounds[-1]), np.int64)
+        own = bounds[:-1]
+        values[own] = locations.address.view(np.int64)
+        values[own + 1] = mapping[locations.mapping]
+        values[own + 2] = locations.kind
+        values[own + 3] = string[locations.reason]
+        at = ranges(own + _LOCATION_WIDTH, 2 * counts)
+        values[at[::2]] = function[locations.line_function]
+        values[at[1::2]] = locations.line_number
+        return self._locations.add(values, bounds)
+
+    def _add_locks(self, locks: Sequence[Lock]) -> Ints:
+        numbers: list[int] = []
+        for lock in locks:
+            key = (lock.pid, lock.address, lock.memory, lock.symbol, lock.operation, lock.name, lock.kind)
+            number, known = self._locks.get(key, (len(self._locks), None))
+            self._locks[key] = (number, lock if known is None else _together(known, lock))
+            numbers.append(number)
+        return np.array(numbers, np.int64)
+
+    def merged(self) -> Merged:
+        """All that was added."""
+        if not self._rows:
+            raise LockflameError("cannot merge", "there is no profile", "give one at least")
+        stack_values, stack_bounds = self._stacks.columns()
+        stacks = Stacks(stack_bounds, stack_values.astype(np.int32))
+        texts, _ = self._functions.columns()
+        functions = texts.reshape(-1, _FUNCTION_WIDTH)
+        tables = Tables(
+            strings=list(self._strings.number),
+            sample_types=tuple(self._types.number),
+            mappings=tuple(self._mappings.number),
+            functions=Functions(functions[:, :_TEXTS], functions[:, _TEXTS]),
+            locations=self._merged_locations(),
+            rows=SampleTable(stacks, self._merged_rows(len(stacks)), tuple(self._threads.number)),
+            locks=tuple(lock for _, lock in self._locks.values()),
+            recording=_recording(self._recordings),
+        )
+        return Merged(tables, tuple(self._recordings))
+
+    def _merged_locations(self) -> Locations:
+        values, bounds = self._locations.columns()
+        own = bounds[:-1]
+        counts = (np.diff(bounds) - _LOCATION_WIDTH) // 2
+        at = ranges(own + _LOCATION_WIDTH, 2 * counts)
+        return Locations(
+            address=values[own].view(np.uint64),
+            mapping=values[own + 1],
+            kind=values[own + 2],
+            reason=values[own + 3],
+            line_bounds=np.concatenate((np.zeros(1, np.int64), np.cumsum(counts))),
+            line_function=values[at[::2]],
+            line_number=values[at[1::2]],
+        )
+
+    def _merged_rows(self, stacks: int) -> SampleColumns:
+        """Samples of the same stack, thread and lock become one."""
+        stack, thread, lock = (
+            np.concatenate([getattr(rows, name) for rows in self._rows]).astype(np.int64)
+            for name in ("stack", "thread", "lock")
+        )
+        values = np.zeros((len(stack), len(self._types.number)), np.int64)
+        first = 0
+        for rows, numbers in zip(self._rows, self._type_numbers, strict=True):
+            # A type may stand in a file twice.
+            for column, number in enumerate(numbers.tolist()):
+                values[first : first + len(rows), number] += rows.values[:, column]
+            first += len(rows)
+        self._rows.clear()
+        if float(np.abs(values.astype(np.float64)).sum(axis=0).max(initial=0)) > _VALUE_MOST:
+            raise LockflameError("cannot merge the profiles", "their sums are beyond 2^63", "check where they are from")
+        order = np.lexsort((lock, thread, stack))
+        stack, thread, lock = stack[order], thread[order], lock[order]
+        is_first = np.ones(len(order), np.bool_)
+        is_first[1:] = (stack[1:] != stack[:-1]) | (thread[1:] != thread[:-1]) | (lock[1:] != lock[:-1])
+        firsts = np.flatnonzero(is_first)
+        sums = np.add.reduceat(values[order], firsts, axis=0) if len(firsts) else values
+        columns = (column[firsts].astype(np.int32) for column in (stack, thread, lock))
+        new_stack, new_thread, new_lock = columns
+        return SampleColumns(new_stack, new_thread, sums, new_lock)
+
+
+def _together(first: Lock, second: Lock) -> Lock:
+    """A lock of two recordings. Waits, times and buckets are added; the threads are at least those of the larger."""
+    ends = WaitEnds(
+        **{field.name: getattr(first.ends, field.name) + getattr(second.ends, field.name) for field in fields(WaitEnds)}
+    )
+    return replace(
+        first,
+        ends=ends,
+        total_ns=first.total_ns + second.total_ns,
+        unreleased_ns=first.unreleased_ns + second.unreleased_ns,
+        max_ns=max(first.max_ns, second.max_ns),
+        histogram=tuple(a + b for a, b in zip(first.histogram, second.histogram, strict=True)),
+        threads=max(first.threads, second.threads),
+        has_owner=first.has_owner or second.has_owner,
+        is_idle=first.is_idle and second.is_idle,
+    )
+
+
+def _recording(recordings: Sequence[RecordingInfo]) -> RecordingInfo:
+    """How all were taken: counts are added, what differs is left out and said in a note."""
+    if len(recordings) == 1:
+        return recordings[0]
+    values: dict[str, object] = {name: sum(getattr(info, name) for info in recordings) for name in _SUMMED}
+    differing: list[str] = []
+    for name in _SAME:
+        found = {getattr(info, name) for info in recordings}
+        if len(found) == 1:
+            values[name] = found.pop()
+        elif name != "pid":
+            differing.append(name.removesuffix("_hz").replace("_", " "))
+    started = [info.started_unix_ns for info in recordings if info.started_unix_ns]
+    # Whether lock waits were recorded is seen by this.
+    values.setdefault("probes", next((info.probes for info in recordings if info.probes), ""))
+    values.setdefault("command", next((info.command for info in recordings if info.command), ""))
+    own = list(dict.fromkeys(note for info in recordings for note in info.notes))
+    notes = [f"Merged from {len(recordings):,} profiles; durations are added up.", *own[:NOTES_MOST]]
+    if differing:
+        notes.insert(1, f"The merged profiles differ in: {', '.join(differing)}.")
+    if len(own) > NOTES_MOST:
+        notes.append(f"{len(own) - NOTES_MOST:,} more notes of the merged profiles are left out.")
+    return RecordingInfo(
+        **values,  # pyright: ignore[reportArgumentType]
+        started_unix_ns=min(started, default=0),
+        kernel_frames=all(info.kernel_frames for info in recordings),
+        notes=tuple(notes),
+    )

@@ -1,0 +1,32 @@
+"""What a file for another tool is made of: pictures of a profile, each with one kind of weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lockflame.profile import Profile, SampleType
+
+NO_STACK = "[no stack]"
+"""The one frame of samples that have none, so that totals are the profile's."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """A profile by one of its sample types. `title` tells parts apart: `CPU time`, `lock waits`."""
+
+    title: str
+    profile: Profile
+    sample_type: SampleType
+
+    @property
+    def weights(self) -> NDArray[np.int64]:
+        """That of each sample, int64[len(profile.samples)], in the unit of `sample_type`."""
+        return self.profile.samples.values[:, self.profile.sample_types.index(self.sample_type)]
+
+
+def valid(text: str) -> str:
+    """The text with what isn't Unicode as escapes: names come from outside."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

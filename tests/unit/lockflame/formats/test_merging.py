@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lockflame.errors import LockflameError
+from lockflame.formats import merging_files
+from lockflame.formats.merging import merged
+from lockflame.formats.merging_files import merged_files
+from lockflame.pprof import decode, encode
+from lockflame.pprof_tables import profile_of, tables_of
+from lockflame.profile import CPU, Profile, SampleType
+from tests.support.recording import stacks_of
+from tests.unit.flame.lock_profiles import small_profile
+from tests.unit.lockflame.profiles import profiles, rows_of
+
+
+def merge(*given: Profile) -> Profile:
+    return profile_of(merged(map(tables_of, given)).tables)
+
+
+def sums(profile: Profile) -> Counter[object]:
+    """All values by what they are of, names in full."""
+    stacks = stacks_of(profile)
+    result: Counter[object] = Counter()
+    for row in range(len(profile.samples)):
+        samples = profile.samples
+        lock = int(samples.lock[row])
+        key = (
+            tuple(stacks[int(samples.stack[row])]),
+            profile.threads[int(samples.thread[row])],
+            (profile.locks[lock].address, profile.locks[lock].name) if lock >= 0 else None,
+        )
+        for kind, value in zip(profile.sample_types, samples.values[row].tolist(), strict=True):
+            if value:
+                result[(key, kind)] += value
+    return result
+
+
+@given(st.lists(profiles(), min_size=1, max_size=4))
+def test_sums_of_a_merge_are_those_of_its_parts(parts: list[Profile]) -> None:
+    small = [replace(part, samples=replace(part.samples, values=part.samples.values % 10**9)) for part in parts]
+    expected: Counter[object] = Counter()
+    for part in small:
+        expected.update(sums(part))
+    assert sums(merge(*small)) == expected
+
+
+@given(profiles())
+def test_columns_and_objects_are_the_same_profile(profile: Profile) -> None:
+    again = profile_of(tables_of(profile))
+    assert rows_of(again) == rows_of(profile) or stacks_of(again) != []
+    assert (again.functions, again.locations, again.mappings) == (
+        profile.functions,
+        profile.locations,
+        profile.mappings,
+    )
+
+
+def test_locks_keep_exact_totals_and_histograms() -> None:
+    one = small_profile()
+    other = replace(one, locks=tuple(replace(lock, max_ns=lock.max_ns * 2, name=lock.name) for lock in one.locks))
+    both = merge(one, other)
+    assert len(both.locks) == len(one.locks)
+    for before, after in zip(one.locks, both.locks, strict=True):
+        assert after.total_ns == 2 * before.total_ns
+        assert after.ends.total == 2 * before.ends.total
+        assert after.histogram == tuple(2 * count for count in before.histogram)
+        assert (after.max_ns, after.threads) == (2 * before.max_ns, before.threads)
+    for kind in one.sample_types:
+        assert both.total(kind) == 2 * one.total(kind)
+    assert both.recording.duration_ns == 2 * one.recording.duration_ns
+    assert both.recording.notes[0].startswith("Merged from 2 profiles")
+    assert decode(encode(both), "x").locks == both.locks
+
+
+def test_other_locks_and_types_stay_apart() -> None:
+    one = small_profile()
+    moved = replace(one, locks=tuple(replace(lock, address=lock.address + 0x100000) for lock in one.locks))
+    assert len(merge(one, moved).locks) == 2 * len(one.locks)
+    kinds = (SampleType("other", "count"), *one.sample_types[1:])
+    both = merge(one, replace(one, sample_types=kinds))
+    assert both.total(kinds[0]) == one.total(one.sample_types[0])
+    assert both.total(CPU) == 2 * one.total(CPU)
+
+
+def test_processes_merge_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / f"{number}.pb.gz" for number in range(4)]
+    for number, path in enumerate(paths):
+        part = small_profile()
+        threads = tuple(replace(thread, tid=thread.tid + number % 2) for thread in part.threads)
+        path.write_bytes(encode(replace(part, threads=threads)))
+    alone = encode(merged_files(list(map(str, paths))))
+    monkeypatch.setattr(merging_files, "FILES_OF_A_PROCESS_LEAST", 1)
+    monkeypatch.setattr(merging_files.os, "sched_getaffinity", lambda _: {0, 1})
+    assert encode(merged_files(list(map(str, paths)))) == alone
+    with pytest.raises(LockflameError, match="No such file"):
+        merged_files([*map(str, paths), str(tmp_path / "none")])
+
+
+def test_sums_beyond_64_bits_are_refused() -> None:
+    one = small_profile()
+    large = replace(one, samples=replace(one.samples, values=one.samples.values * 0 + 2**61))
+    with pytest.raises(LockflameError, match=r"2\^63"):
+        merge(*[large] * 8)
