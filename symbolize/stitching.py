@@ -54,4 +54,5 @@ def first_beyond(unwound: list[int], kernel: list[int]) -> int:
             last_shared, last_place = at, later
     if not last_shared and len(unwound) > 1:
         return len(kernel)
-    return last_shared + 1
+    # A process that execs or exits has user registers still, and no user chain any more.
+    return min(last_shared + 1, len(kernel))

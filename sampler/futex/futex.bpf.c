@@ -285,7 +285,7 @@ static inline u32 path_of(u64 stack, u64 code_start, u64 code_bytes)
     struct stack_top *top = stack_tops.lookup(&zero);
     if (!top || !stack || read_user(top, sizeof *top, (void *)stack))
         return 0;
-#pragma unroll
+#pragma clang loop unroll(disable)
     for (int at = 0; at < STACK_WORDS; at++) {
         u64 within = top->words[at] - code_start;
         if (within < code_bytes && steps < PATH_STEPS) {
