@@ -15,6 +15,7 @@ from rich.table import Table
 from benchmarks import (  # noqa: F401  (fill the list)
     agreement,
     completeness,
+    diffing,
     formats,
     lines,
     lock_bounds,
