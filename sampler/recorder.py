@@ -133,9 +133,10 @@ class Recorder:
         """Enables the events; the recording's time begins."""
         if self._probes is not None:
             self._probes.prepare()
+            self._cpu_time_before_ns = procfs.cpu_time_ns(self._pid)
+        # Nothing between the two: a wait that began and ended there would count nowhere.
         self._started_unix_ns, self._started_ns = time.time_ns(), time.monotonic_ns()
         if self._probes is not None:
-            self._cpu_time_before_ns = procfs.cpu_time_ns(self._pid)
             self._probes.start(self._started_ns)
         if self._starts_by_itself:
             return

@@ -114,10 +114,14 @@ class Attachment:
             try:
                 self._load(with_kprobes=True)
                 self._attach_kprobes()
-            except (OSError, LockflameError):
+            except (OSError, LockflameError) as error:
                 if kind is ProbeKind.KPROBE:
                     raise
                 self._give_up()
+                why = error.why if isinstance(error, LockflameError) else refusal(error).why
+                self.notes.append(
+                    f"Kprobes could not be used, so tracepoints were, which cost all system calls: {why}."
+                )
             else:
                 return
         elif kind is ProbeKind.KPROBE:
@@ -165,7 +169,7 @@ class Attachment:
             self._attach_tracepoint(f"syscalls:sys_exit_{call}", self._loaded.programs[END_PROGRAM])
         for call, program in CALLS.items():
             self._attach_tracepoint(f"syscalls:sys_enter_{call}", self._loaded.programs[program])
-        if not self._attached:
+        if "tracepoint syscalls:sys_enter_futex" not in self._attached:
             raise LockflameError(
                 WHAT, "the kernel has no tracepoints on system calls (CONFIG_FTRACE_SYSCALLS)", "use --probe kprobe"
             )
