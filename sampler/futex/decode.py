@@ -16,6 +16,8 @@ from sampler.futex.probes import RawLocks
 
 REST_KEY = bytes(layout.KEY.size)
 """Stands for all the words that the table had no room for."""
+LAST_OWNER = slice(10 + layout.ENDS, 12 + layout.ENDS)
+"""Where a lock's pid and its last owner stand among the fields of `layout.LOCK`."""
 OWNERS_LEAST = 0.5
 """Of the sampled waits for a mutex, as many have to find a thread of the process where its owner stands."""
 
@@ -71,7 +73,7 @@ def decode_locks(raw: RawLocks, decoded: Decoded, started_ns: int, ended_ns: int
         open_of.setdefault(number, []).append(wait)
     sampled = _sampled(decoded, index)
     places = _places(raw, index, started_ns, ended_ns)
-    owners = _with_owner(sampled, _thread_ids(decoded, raw), decoded, len(entries))
+    owners = _with_owner(sampled, _thread_ids(decoded, raw), decoded, [value for _, value in entries])
     threads = _thread_counts(places, len(entries))
     words = [
         _word(key, value, open_of.get(number, []), raw, bool(owners[number]), threads[number], started_ns, ended_ns)
@@ -140,15 +142,23 @@ def _thread_ids(decoded: Decoded, raw: RawLocks) -> NDArray[np.int64]:
     return np.array(sorted(pid << 32 | tid for pid, tid in pairs), dtype=np.int64)
 
 
-def _with_owner(sampled: _Sampled, threads: NDArray[np.int64], decoded: Decoded, locks: int) -> NDArray[np.bool_]:
-    """Which locks hold their owner: where it should stand, their waits found a thread of the process."""
+def _with_owner(
+    sampled: _Sampled, threads: NDArray[np.int64], decoded: Decoded, values: list[bytes]
+) -> NDArray[np.bool_]:
+    """Which locks hold their owner: where it should stand, their waits found a thread of the process.
+
+    Of a lock without samples, the last wait alone tells.
+    """
+    last = np.array([layout.LOCK.unpack(value)[LAST_OWNER] for value in values], dtype=np.int64)
+    locks = len(values)
     waits = np.flatnonzero(sampled.is_wait)
     pid = decoded.samples.pid[sampled.rows[waits]].astype(np.int64)
     is_thread = np.isin(pid << 32 | sampled.owner[waits], threads) & (sampled.owner[waits] > 0)
     found, count = np.zeros(locks), np.zeros(locks)
     np.add.at(count, sampled.lock[waits], 1)
     np.add.at(found, sampled.lock[waits], is_thread)
-    return (count > 0) & (found >= OWNERS_LEAST * count)
+    is_last_thread = (last[:, 1] > 0) & np.isin(last[:, 0] << 32 | last[:, 1], threads)
+    return np.where(count > 0, found >= OWNERS_LEAST * count, is_last_thread)
 
 
 def _word(
