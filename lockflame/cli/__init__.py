@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from lockflame import __version__
+from lockflame.cli.lazy_group import LazyGroup
 from lockflame.cli.terminal import open_missing_streams, printable, say
 from lockflame.errors import LockflameError, reason_of
 
@@ -21,30 +21,14 @@ COMMANDS = {
     "diff": "Show what changed from one recording to another, by lock and by function.",
     "merge": "Make one profile of many.",
     "view": "Look at a profile in the terminal.",
+    "trace": "Follow every lock, signal or system call, exactly.",
     "doctor": "Tell what this kernel and user allow, and mend what is missing.",
 }
 
 
-class LazyGroup(click.Group):
-    """Loads `lockflame.cli.NAME` for the command NAME."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order in which a person meets them."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now."""
-        if cmd_name not in COMMANDS:
-            return None
-        return getattr(importlib.import_module(f"lockflame.cli.{cmd_name}"), f"{cmd_name}_command")
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Lists the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, package=__name__, commands_help=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="lockflame", message="%(prog)s %(version)s")
 def cli() -> None:
     """Find out why a multi-threaded server is slow, without hurting it.

@@ -27,7 +27,8 @@ DIGEST_BYTES = 32
 CACHE_BYTES_MOST = 8 << 20
 FORMAT = "1"
 """Part of what the cache's files are named after: raised when their content changes."""
-WHAT = "cannot record lock waits"
+SHARED = "*.bpf.h"
+"""Headers beside this file that sources include."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +47,20 @@ class Compiled:
     programs: Mapping[str, Code]
 
 
-def compiled(source: Path, definitions: Mapping[str, int]) -> Compiled:
+def compiled(source: Path, definitions: Mapping[str, int], what: str) -> Compiled:
     """The programs of a source, compiled with these macros, or as they were compiled before.
 
-    Raises `LockflameError`, and `OSError` where the kernel refuses BPF.
+    Raises `LockflameError`, in which `what` is said to fail, and `OSError` where the kernel refuses BPF.
     """
+    folder = Path(__file__).parent
     flags = [f"-D{name}={value}" for name, value in sorted(definitions.items())]
-    key = "\0".join([FORMAT, platform.machine(), source.read_text(), *flags])
+    headers = [header.read_text() for header in sorted(folder.glob(SHARED))]
+    key = "\0".join([FORMAT, platform.machine(), source.read_text(), *headers, *flags])
     name = hashlib.sha256(key.encode()).hexdigest()
     cache = CacheFolder(user_cache("bpf"))
     content = _kept(cache, name)
     if content is None:
-        content = _compile(source, flags)
+        content = _compile(source, [f"-I{folder}", *flags], what)
         _keep(cache, name, content)
     return _parse(content)
 
@@ -81,14 +84,14 @@ def _keep(cache: CacheFolder, name: str, content: bytes) -> None:
         pass  # Then it is compiled again the next time.
 
 
-def _compile(source: Path, flags: list[str]) -> bytes:
+def _compile(source: Path, flags: list[str], what: str) -> bytes:
     if bcc_folder() is None:
         raise LockflameError(
-            WHAT, "BCC is not installed, which compiles the probes", "install it with: apt-get install python3-bpfcc"
+            what, "BCC is not installed, which compiles the probes", "install it with: apt-get install python3-bpfcc"
         )
     if kernel_headers() is None and not os.path.exists("/sys/kernel/kheaders.tar.xz"):
         raise LockflameError(
-            WHAT, "no kernel headers are installed", "install some with: apt-get install linux-headers-amd64"
+            what, "no kernel headers are installed", "install some with: apt-get install linux-headers-amd64"
         )
     # BCC makes maps too: where the kernel refuses them, its error tells it better than a compiler's does.
     os.close(syscall.create_map(syscall.MAP_ARRAY, 4, 4, 1, 0))
@@ -105,13 +108,13 @@ def _compile(source: Path, flags: list[str]) -> bytes:
                 env={**os.environ, "PYTHONPATH": root},
             )
     except subprocess.TimeoutExpired as error:
-        raise LockflameError(WHAT, f"BCC took more than {COMPILE_LIMIT_S} s", "try again when it is calmer") from error
+        raise LockflameError(what, f"BCC took more than {COMPILE_LIMIT_S} s", "try again when it is calmer") from error
     except OSError as error:
         raise LockflameError(
-            WHAT, f"the compiler cannot be started: {reason_of(error)}", "run: lockflame doctor"
+            what, f"the compiler cannot be started: {reason_of(error)}", "run: lockflame doctor"
         ) from error
     if done.returncode != 0:
-        raise LockflameError(WHAT, f"BCC cannot compile the probes: {_complaint(done)}", "run: lockflame doctor")
+        raise LockflameError(what, f"BCC cannot compile the probes: {_complaint(done)}", "run: lockflame doctor")
     return done.stdout
 
 

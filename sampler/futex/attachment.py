@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import errno
-import os
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
-from lockflame.errors import LockflameError, reason_of
+from lockflame.errors import LockflameError
 from sampler.bpf import syscall
 from sampler.bpf.hooks import Kprobes, attach_tracepoint, close_all
 from sampler.bpf.program import Compiled, LoadedPrograms, compiled
+from sampler.bpf.refusals import open_tracefs, refusal
 from sampler.bpf.syscall import Map, VerifierError
-from sampler.bpf.tracefs import TraceFs, Tracepoint
+from sampler.bpf.tracefs import Tracepoint
 from sampler.futex import layout
 
 SOURCE = Path(__file__).with_name("futex.bpf.c")
@@ -58,7 +58,7 @@ class Attachment:
         """
         self._cpus = cpus
         self._in_namespace = in_namespace
-        self._tracefs = _open_tracefs()
+        self._tracefs = open_tracefs(WHAT)
         self._kprobes: Kprobes | None = None
         self._hooks: list[int] = []
         self._loaded: LoadedPrograms | None = None
@@ -118,7 +118,7 @@ class Attachment:
                 if kind is ProbeKind.KPROBE:
                     raise
                 self._give_up()
-                why = error.why if isinstance(error, LockflameError) else refusal(error).why
+                why = error.why if isinstance(error, LockflameError) else refusal(error, WHAT).why
                 self.notes.append(
                     f"Kprobes could not be used, so tracepoints were, which cost all system calls: {why}."
                 )
@@ -143,17 +143,17 @@ class Attachment:
         definitions = definitions_for(newtask, in_namespace=self._in_namespace)
         if with_kprobes:
             self._loaded = self._loaded_from(
-                compiled(SOURCE, definitions | {"WITH_KPROBES": 1}), with_kprobes=with_kprobes
+                compiled(SOURCE, definitions | {"WITH_KPROBES": 1}, WHAT), with_kprobes=with_kprobes
             )
             return
         try:
-            source = compiled(SOURCE, definitions | {"WITH_REGISTERS": 1})
+            source = compiled(SOURCE, definitions | {"WITH_REGISTERS": 1}, WHAT)
             self._loaded = self._loaded_from(source, with_kprobes=with_kprobes)
         except VerifierError as error:
             if error.errno != errno.EINVAL or "unknown func" not in error.log:
                 raise
             # Before Linux 5.15; then stacks of waits that are still open at the end may be cut short.
-            self._loaded = self._loaded_from(compiled(SOURCE, definitions), with_kprobes=with_kprobes)
+            self._loaded = self._loaded_from(compiled(SOURCE, definitions, WHAT), with_kprobes=with_kprobes)
 
     def _loaded_from(self, source: Compiled, *, with_kprobes: bool) -> LoadedPrograms:
         on_calls = syscall.PROG_KPROBE if with_kprobes else syscall.PROG_TRACEPOINT
@@ -228,32 +228,3 @@ def definitions_for(newtask: Tracepoint, *, in_namespace: bool) -> dict[str, int
         "NEWTASK_FLAGS": newtask.fields["clone_flags"][0],
     }
     return definitions | {"IN_NAMESPACE": 1} if in_namespace else definitions
-
-
-def _open_tracefs() -> TraceFs:
-    try:
-        return TraceFs()
-    except OSError as error:
-        if os.geteuid() != 0:
-            why, what_to_do = f"tracefs cannot be opened ({reason_of(error)})", "run as root"
-        else:
-            why = f"tracefs can neither be found at /sys/kernel/tracing nor opened ({reason_of(error)})"
-            what_to_do = "mount it with: mount -t tracefs tracefs /sys/kernel/tracing"
-        raise LockflameError(WHAT, why, what_to_do) from error
-
-
-def refusal(error: OSError) -> LockflameError:
-    """What to say of an error that the kernel gave."""
-    if isinstance(error, VerifierError) and error.log:
-        last = [line for line in error.log.splitlines() if line.strip()][-2:]
-        return LockflameError(WHAT, f"the kernel refuses the probes: {' '.join(last)}", "run: lockflame doctor")
-    if error.errno in (errno.EPERM, errno.EACCES):
-        if os.geteuid() != 0:
-            return LockflameError(WHAT, f"the kernel refuses BPF to this user ({reason_of(error)})", "run as root")
-        return LockflameError(
-            WHAT,
-            f"the kernel refuses BPF to root here ({reason_of(error)})",
-            "in a container, add the capabilities BPF and PERFMON (or SYS_ADMIN) and a seccomp profile with bpf; "
-            "kernel lockdown forbids it altogether",
-        )
-    return LockflameError(WHAT, f"the probes cannot be attached: {reason_of(error)}", "run: lockflame doctor")

@@ -11,6 +11,8 @@
 // calls, not tracepoints); WITH_REGISTERS (the kernel has the helpers for these); IN_NAMESPACE (process ids are those of
 // the namespace in `control`, not the machine's).
 
+#include "path.bpf.h"
+
 #define CLONE_THREAD_FLAG 0x10000
 #define TID_MASK 0x3fffffff
 #define COMMAND_MASK 0x7f
@@ -38,10 +40,6 @@ enum loss { LOSS_NO_THREAD_ENTRY, LOSS_MISSED_END, LOSS_NO_PLACE_ENTRY, LOSS_DEF
 // to be sampled, so that a pool that sleeps doesn't drown a lock that is waited for often.
 #define OTHER_CREDIT_MOST_NS 10000000ULL
 
-// bpf_probe_read_user under a name of ours: at BCC's own it reads all symbols of the kernel, to find out whether there is
-// such a helper, which takes as long as the rest of compiling.
-static long (*read_user)(void *to, u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
-
 struct control {
     u64 start_ns, end_ns; // of the recording
     u64 sample_interval_ns; // of each budget
@@ -58,10 +56,6 @@ struct key {
     u64 address;
     u32 pid; // 0 for words that processes share, for which `space` is a family
     u32 space;
-};
-
-struct registers {
-    u64 r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
 };
 
 struct thread {
@@ -106,13 +100,6 @@ struct budget {
 struct place {
     u64 address;
     u32 tid, pid, space, path; // pid and space as in a key
-};
-
-#define STACK_WORDS 48
-#define PATH_STEPS 4
-
-struct stack_top {
-    u64 words[STACK_WORDS];
 };
 
 struct place_sums {
@@ -275,25 +262,6 @@ static inline struct lock *find_or_add_lock(struct key *key, struct thread *thre
     lock->operation = thread->operation;
     lock->budget = thread->budget;
     return lock;
-}
-
-// A number for the path that led here: made of the first words on the stack that lie in the program's code, return
-// addresses mostly. Paths that differ there have different ones; one path may have several, by what calls left behind.
-static inline u32 path_of(u64 stack, u64 code_start, u64 code_bytes)
-{
-    u32 zero = 0, path = 0, steps = 0;
-    struct stack_top *top = stack_tops.lookup(&zero);
-    if (!top || !stack || read_user(top, sizeof *top, (void *)stack))
-        return 0;
-#pragma clang loop unroll(disable)
-    for (int at = 0; at < STACK_WORDS; at++) {
-        u64 within = top->words[at] - code_start;
-        if (within < code_bytes && steps < PATH_STEPS) {
-            path = (path ^ (u32)within) * 0x9e3779b1;
-            steps++;
-        }
-    }
-    return path;
 }
 
 static inline void add_to_place(struct key *key, u32 tid, u32 path, u64 waits, u64 waited_ns, u64 caused_ns)
@@ -466,7 +434,7 @@ static inline int end_wait(void *ctx, s64 result, int can_sample)
     count_end(lock, thread, now, from, end_of(result));
     u32 path = 0;
     if (result != VALUE_CHANGED) // that call took no time to speak of
-        path = path_of(thread->registers.sp, thread->code_start, thread->code_bytes);
+        path = path_of(stack_tops.lookup(&zero), thread->registers.sp, thread->code_start, thread->code_bytes);
     add_to_place(&thread->key, tid, path, 1, now - from, 0);
     u64 duration = now - from, credit = duration;
     if (thread->budget == BUDGET_OTHER && credit > OTHER_CREDIT_MOST_NS)
@@ -505,7 +473,7 @@ static inline int release(void *ctx, u64 address, u32 is_private, struct registe
         return 1;
     if (registers)
         bpf_probe_read_kernel(&stack, sizeof stack, &registers->sp);
-    u32 path = path_of(stack, target->code_start, target->code_bytes);
+    u32 path = path_of(stack_tops.lookup(&zero), stack, target->code_start, target->code_bytes);
     add_to_place(&key, ids, path, 0, 0, charge);
     u64 credit = lock->charged - lock->unowned;
     u64 weight = due_weight(control, lock->budget + BUDGET_LOCK_RELEASE, now, credit, &lock->next_release_sample);

@@ -13,8 +13,9 @@ from lockflame.errors import LockflameError
 from sampler import perf_event, procfs
 from sampler.bpf import syscall
 from sampler.bpf.hooks import IOC_SET_BPF
+from sampler.bpf.refusals import refusal
 from sampler.futex import layout
-from sampler.futex.attachment import WHAT, Attachment, ProbeKind, refusal
+from sampler.futex.attachment import WHAT, Attachment, ProbeKind
 from sampler.futex.open_waits import OpenWait, waits_open_now
 from sampler.futex.unseen import is_32_bit, is_in_our_pid_namespace, note_of_32_bit, note_of_inner
 from sampler.perf_event import AttrFlags, PerfEventAttr, SampleFields
@@ -74,7 +75,7 @@ class FutexProbes:
         try:
             self._attachment = Attachment(kind, max(ring.cpu for ring in rings) + 1, in_namespace=self._in_namespace)
         except OSError as error:
-            raise refusal(error) from error
+            raise refusal(error, WHAT) from error
         try:
             self._set_control(layout.NEVER_NS, layout.NEVER_NS)
             self._set_budgets()
@@ -83,7 +84,7 @@ class FutexProbes:
             self._seed()
         except OSError as error:
             self.close()
-            raise refusal(error) from error
+            raise refusal(error, WHAT) from error
         except BaseException:
             self.close()
             raise

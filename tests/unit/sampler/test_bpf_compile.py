@@ -16,6 +16,7 @@ from sampler.bpf import program
 from sampler.bpf.compile import header_flags, kernel_headers
 from sampler.bpf.tracefs import TraceFs
 
+FOLDER = Path(program.__file__).parent
 CONTENT = json.dumps(
     {"maps": {"counts": [2, 4, 8, 1, 0]}, "programs": {"on_event": {"code": "twAAAAAAAAA=", "maps": [[0, "counts"]]}}}
 ).encode()
@@ -72,7 +73,7 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Instead of BCC: notes what it is asked for."""
     calls: list[str] = []
 
-    def compile_(source: Path, flags: list[str]) -> bytes:
+    def compile_(source: Path, flags: list[str], what: str) -> bytes:
         calls.append(" ".join([source.name, *flags]))
         return CONTENT
 
@@ -90,18 +91,18 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_a_source_is_compiled_once(compiler: list[str], source: Path) -> None:
-    first = program.compiled(source, {"B": 2, "A": 1})
-    assert program.compiled(source, {"A": 1, "B": 2}) == first
-    assert compiler == ["source.c -DA=1 -DB=2"]
+    first = program.compiled(source, {"B": 2, "A": 1}, "cannot test")
+    assert program.compiled(source, {"A": 1, "B": 2}, "cannot test") == first
+    assert compiler == [f"source.c -I{FOLDER} -DA=1 -DB=2"]
     assert first.maps == {"counts": (2, 4, 8, 1, 0)}
     assert first.programs["on_event"].maps == ((0, "counts"),)
 
 
 def test_other_macros_or_another_source_are_compiled(compiler: list[str], source: Path) -> None:
-    program.compiled(source, {"A": 1})
-    program.compiled(source, {"A": 2})
+    program.compiled(source, {"A": 1}, "cannot test")
+    program.compiled(source, {"A": 2}, "cannot test")
     source.write_text(source.read_text() + "\n")
-    program.compiled(source, {"A": 1})
+    program.compiled(source, {"A": 1}, "cannot test")
     assert len(compiler) == 3
 
 
@@ -123,11 +124,11 @@ def foreign(_: bytes) -> bytes:
 
 @pytest.mark.parametrize("damage", [cut, changed, empty, foreign])
 def test_a_damaged_file_is_compiled_again(compiler: list[str], source: Path, damage: Callable[[bytes], bytes]) -> None:
-    program.compiled(source, {})
+    program.compiled(source, {}, "cannot test")
     (file,) = user_cache("bpf").iterdir()
     assert file.read_bytes() == hashlib.sha256(CONTENT).digest() + CONTENT
     file.write_bytes(damage(file.read_bytes()))
-    program.compiled(source, {})
+    program.compiled(source, {}, "cannot test")
     assert len(compiler) == 2
     assert file.read_bytes()[32:] == CONTENT
 
@@ -137,7 +138,7 @@ def test_a_cache_that_cannot_be_written_changes_nothing(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert program.compiled(source, {}).programs.keys() == {"on_event"}
+    assert program.compiled(source, {}, "cannot test").programs.keys() == {"on_event"}
     assert len(compiler) == 1
 
 
@@ -146,7 +147,7 @@ def test_a_folder_without_bcc_in_it_is_no_bcc(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(bpf_compile, "BCC_FOLDERS", (tmp_path,))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(LockflameError, match="BCC is not installed"):
-        program.compiled(source, {})
+        program.compiled(source, {}, "cannot test")
 
 
 FORMAT = b"""name: task_newtask
