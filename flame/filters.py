@@ -73,7 +73,8 @@ def _only(profile: Profile, kept: NDArray[np.bool_], what: str) -> Profile:
         samples=part.total(SAMPLES),
         truncated=_samples_of(part, _is_truncated(profile)),
         unresolved=_samples_of(part, _is_unresolved(profile)),
-        cpu_time_ns=0,  # the kernel's count is of the whole process
+        cpu_time_ns=0,  # the kernel's counts are of the whole process
+        run_delay_ns=0,
     )
     of = "all time waited" if profile.sample_types[:1] in ((DELAY,), (CAUSED_DELAY,)) else "all samples"
     return with_note(replace(part, recording=recording), what, int(now), int(before), of)

@@ -240,6 +240,8 @@ class RecordingInfo:
     frequency_asked_hz: int = 0
     cpu_time_ns: int = 0
     """CPU time of the target during the recording as the kernel counted it, sampled or not."""
+    run_delay_ns: int = 0
+    """How long the target's threads could have run but got no CPU, together; of those that lived to the end."""
     samples: int = 0
     lost: int = 0
     """Records that the kernel dropped because a buffer was full."""

@@ -175,7 +175,7 @@ class Function(_message.Message):
     def __init__(self, id: _Optional[int] = ..., name: _Optional[int] = ..., system_name: _Optional[int] = ..., filename: _Optional[int] = ..., start_line: _Optional[int] = ...) -> None: ...
 
 class Recording(_message.Message):
-    __slots__ = ("command", "pid", "host", "kernel", "started_unix_ns", "duration_ns", "event", "frequency_asked_hz", "cpu_time_ns", "samples", "lost", "throttled", "truncated", "unresolved", "skipped", "kernel_frames", "stack_bytes", "notes", "probes", "wait_samples", "holder_samples", "waits_left_out", "waits_unseen")
+    __slots__ = ("command", "pid", "host", "kernel", "started_unix_ns", "duration_ns", "event", "frequency_asked_hz", "cpu_time_ns", "samples", "lost", "throttled", "truncated", "unresolved", "skipped", "kernel_frames", "stack_bytes", "notes", "probes", "wait_samples", "holder_samples", "waits_left_out", "waits_unseen", "run_delay_ns")
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
@@ -199,6 +199,7 @@ class Recording(_message.Message):
     HOLDER_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     WAITS_LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     WAITS_UNSEEN_FIELD_NUMBER: _ClassVar[int]
+    RUN_DELAY_NS_FIELD_NUMBER: _ClassVar[int]
     command: str
     pid: int
     host: str
@@ -222,10 +223,11 @@ class Recording(_message.Message):
     holder_samples: int
     waits_left_out: int
     waits_unseen: int
-    def __init__(self, command: _Optional[str] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., kernel: _Optional[str] = ..., started_unix_ns: _Optional[int] = ..., duration_ns: _Optional[int] = ..., event: _Optional[str] = ..., frequency_asked_hz: _Optional[int] = ..., cpu_time_ns: _Optional[int] = ..., samples: _Optional[int] = ..., lost: _Optional[int] = ..., throttled: _Optional[int] = ..., truncated: _Optional[int] = ..., unresolved: _Optional[int] = ..., skipped: _Optional[int] = ..., kernel_frames: _Optional[bool] = ..., stack_bytes: _Optional[int] = ..., notes: _Optional[_Iterable[str]] = ..., probes: _Optional[str] = ..., wait_samples: _Optional[int] = ..., holder_samples: _Optional[int] = ..., waits_left_out: _Optional[int] = ..., waits_unseen: _Optional[int] = ...) -> None: ...
+    run_delay_ns: int
+    def __init__(self, command: _Optional[str] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., kernel: _Optional[str] = ..., started_unix_ns: _Optional[int] = ..., duration_ns: _Optional[int] = ..., event: _Optional[str] = ..., frequency_asked_hz: _Optional[int] = ..., cpu_time_ns: _Optional[int] = ..., samples: _Optional[int] = ..., lost: _Optional[int] = ..., throttled: _Optional[int] = ..., truncated: _Optional[int] = ..., unresolved: _Optional[int] = ..., skipped: _Optional[int] = ..., kernel_frames: _Optional[bool] = ..., stack_bytes: _Optional[int] = ..., notes: _Optional[_Iterable[str]] = ..., probes: _Optional[str] = ..., wait_samples: _Optional[int] = ..., holder_samples: _Optional[int] = ..., waits_left_out: _Optional[int] = ..., waits_unseen: _Optional[int] = ..., run_delay_ns: _Optional[int] = ...) -> None: ...
 
 class Lock(_message.Message):
-    __slots__ = ("pid", "address", "memory", "operation", "symbol", "name", "kind", "has_owner", "is_idle", "woken", "timed_out", "value_changed", "interrupted", "failed", "still_open", "total_ns", "max_ns", "threads", "unreleased_ns", "histogram")
+    __slots__ = ("pid", "address", "memory", "operation", "symbol", "name", "kind", "has_owner", "is_idle", "woken", "timed_out", "value_changed", "interrupted", "failed", "still_open", "total_ns", "max_ns", "threads", "unreleased_ns", "histogram", "holds", "held_ns", "held_max_ns", "held_histogram")
     PID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_FIELD_NUMBER: _ClassVar[int]
@@ -246,6 +248,10 @@ class Lock(_message.Message):
     THREADS_FIELD_NUMBER: _ClassVar[int]
     UNRELEASED_NS_FIELD_NUMBER: _ClassVar[int]
     HISTOGRAM_FIELD_NUMBER: _ClassVar[int]
+    HOLDS_FIELD_NUMBER: _ClassVar[int]
+    HELD_NS_FIELD_NUMBER: _ClassVar[int]
+    HELD_MAX_NS_FIELD_NUMBER: _ClassVar[int]
+    HELD_HISTOGRAM_FIELD_NUMBER: _ClassVar[int]
     pid: int
     address: int
     memory: int
@@ -266,4 +272,8 @@ class Lock(_message.Message):
     threads: int
     unreleased_ns: int
     histogram: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, pid: _Optional[int] = ..., address: _Optional[int] = ..., memory: _Optional[int] = ..., operation: _Optional[int] = ..., symbol: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., has_owner: _Optional[bool] = ..., is_idle: _Optional[bool] = ..., woken: _Optional[int] = ..., timed_out: _Optional[int] = ..., value_changed: _Optional[int] = ..., interrupted: _Optional[int] = ..., failed: _Optional[int] = ..., still_open: _Optional[int] = ..., total_ns: _Optional[int] = ..., max_ns: _Optional[int] = ..., threads: _Optional[int] = ..., unreleased_ns: _Optional[int] = ..., histogram: _Optional[_Iterable[int]] = ...) -> None: ...
+    holds: int
+    held_ns: int
+    held_max_ns: int
+    held_histogram: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, pid: _Optional[int] = ..., address: _Optional[int] = ..., memory: _Optional[int] = ..., operation: _Optional[int] = ..., symbol: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., has_owner: _Optional[bool] = ..., is_idle: _Optional[bool] = ..., woken: _Optional[int] = ..., timed_out: _Optional[int] = ..., value_changed: _Optional[int] = ..., interrupted: _Optional[int] = ..., failed: _Optional[int] = ..., still_open: _Optional[int] = ..., total_ns: _Optional[int] = ..., max_ns: _Optional[int] = ..., threads: _Optional[int] = ..., unreleased_ns: _Optional[int] = ..., histogram: _Optional[_Iterable[int]] = ..., holds: _Optional[int] = ..., held_ns: _Optional[int] = ..., held_max_ns: _Optional[int] = ..., held_histogram: _Optional[_Iterable[int]] = ...) -> None: ...

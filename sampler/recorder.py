@@ -27,6 +27,7 @@ from sampler.attach import (
     raise_file_limit,
 )
 from sampler.ring import RingBuffer
+from sampler.run_delay import run_delay_ns, run_delays_ns
 from sampler.signals import StopSignals
 from sampler.spool import open_spool
 
@@ -75,6 +76,7 @@ class RawRecording:
     locks: RawLocks | None = None
     cpu_time_ns: int | None = None
     """The target's CPU time by the kernel's books, where `counts` don't tell it: of a system-wide choice."""
+    run_delay_ns: int = 0
 
     def close(self) -> None:
         """Frees the spool and the mapped files."""
@@ -117,6 +119,7 @@ class Recorder:
         self._is_finished = False
         self._probes: FutexProbes | None = None
         self._cpu_time_before_ns = 0
+        self._run_delays: dict[int, int] = {}
         try:
             self._rings = open_rings(cpus, ring_bytes(frequency_hz, stack_bytes, len(cpus)))
             if probe is not None:
@@ -134,6 +137,8 @@ class Recorder:
         if self._probes is not None:
             self._probes.prepare()
             self._cpu_time_before_ns = procfs.cpu_time_ns(self._pid)
+        if not self._starts_by_itself:
+            self._run_delays = run_delays_ns(self._pid)
         # Nothing between the two: a wait that began and ended there would count nowhere.
         self._started_unix_ns, self._started_ns = time.time_ns(), time.monotonic_ns()
         if self._probes is not None:
@@ -187,6 +192,7 @@ class Recorder:
         perf_event.disable_own_events()
         ended_ns = ended_ns or time.monotonic_ns()
         cpu_time_ns = procfs.cpu_time_ns(self._pid) - self._cpu_time_before_ns if self._probes is not None else None
+        delay_ns = run_delay_ns(self._run_delays, run_delays_ns(self._pid))
         try:
             self._drain_rest()
         except OSError as error:
@@ -207,6 +213,7 @@ class Recorder:
             notes=tuple(self._notes),
             locks=locks,
             cpu_time_ns=cpu_time_ns,
+            run_delay_ns=delay_ns,
         )
 
     def _finish_probes(self, ended_ns: int) -> RawLocks:

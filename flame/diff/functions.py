@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from flame.diff.noise import Change, Floats, Side, compare, side_of, squares, tests_among
 from flame.diff.normalize import Scale
 from flame.frames import FrameStacks, frame_stacks
+from flame.locks.attribution import Verdict, attribute
+from flame.locks.rules import LockRules
 from lockflame.profile import CPU, FrameKind, Profile, SampleType
 
 
@@ -58,17 +60,18 @@ class _Incidence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Recording:
-    """Of one recording the weight and its square of each function: float64[functions]."""
+    """Of one recording the weight of each function, its square, and what of it is contention: float64[functions]."""
 
     functions: tuple[FunctionKey, ...]
-    own: tuple[Floats, Floats]
-    total: tuple[Floats, Floats]
+    own: tuple[Floats, Floats, Floats]
+    total: tuple[Floats, Floats, Floats]
 
 
 def function_table(
     before: Sequence[Profile],
     after: Sequence[Profile],
     scales: tuple[Scale, Scale],
+    rules: LockRules,
     sample_type: SampleType = CPU,
     *,
     kernel: bool = True,
@@ -77,7 +80,7 @@ def function_table(
 
     Markers, such as a cut stack's, are none.
     """
-    sides = [[_recording(profile, sample_type) for profile in profiles] for profiles in (before, after)]
+    sides = [[_recording(profile, sample_type, rules) for profile in profiles] for profiles in (before, after)]
     recordings = [recording for side in sides for recording in side]
     found = {key for recording in recordings for key in recording.functions if kernel or key.kind != FrameKind.KERNEL}
     keys = sorted(found, key=lambda key: (key.name, key.kind))
@@ -125,18 +128,21 @@ def _counts(profile: Profile, weight: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.maximum(counts, 1)
 
 
-def _recording(profile: Profile, sample_type: SampleType) -> _Recording:
+def contended_weights(profile: Profile, sample_type: SampleType, rules: LockRules) -> Floats:
+    """For each stack the weight of what is contention for locks, float64[stacks]."""
+    if sample_type not in profile.sample_types:
+        return np.zeros(len(profile.stacks))
+    return attribute(profile, rules).weights(profile, sample_type, Verdict.CONTENDED).astype(np.float64)
+
+
+def _recording(profile: Profile, sample_type: SampleType, rules: LockRules) -> _Recording:
     incidence = _incidence(frame_stacks(profile))
     count = len(incidence.functions)
-    weights, squared = weights_and_squares(profile, sample_type)
+    columns = (*weights_and_squares(profile, sample_type), contended_weights(profile, sample_type, rules))
     leaves = incidence.own >= 0
-
-    def summed(column: Floats) -> tuple[Floats, Floats]:
-        own = _summed(incidence.own[leaves], column[leaves], count)
-        return own, _summed(incidence.function, column[incidence.stack], count)
-
-    (own, total), (own_squared, total_squared) = summed(weights), summed(squared)
-    return _Recording(incidence.functions, (own, own_squared), (total, total_squared))
+    own = [_summed(incidence.own[leaves], column[leaves], count) for column in columns]
+    total = [_summed(incidence.function, column[incidence.stack], count) for column in columns]
+    return _Recording(incidence.functions, (own[0], own[1], own[2]), (total[0], total[1], total[2]))
 
 
 def _incidence(stacks: FrameStacks) -> _Incidence:
@@ -162,10 +168,11 @@ def _incidence(stacks: FrameStacks) -> _Incidence:
 
 
 def _side(recordings: Sequence[_Recording], scale: Scale, place: dict[FunctionKey, int], *, own: bool) -> Side:
-    weights, squared = np.zeros((2, len(recordings), len(place)))
+    sums = np.zeros((3, len(recordings), len(place)))
     for row, recording in enumerate(recordings):
         chosen = [index for index, key in enumerate(recording.functions) if key in place]
         columns = [place[recording.functions[index]] for index in chosen]
-        weight, square = recording.own if own else recording.total
-        weights[row, columns], squared[row, columns] = weight[chosen], square[chosen]
-    return side_of(weights, squared, scale)
+        for kind, of_functions in enumerate(recording.own if own else recording.total):
+            sums[kind, row, columns] = of_functions[chosen]
+    weights, squared, contended = sums
+    return side_of(weights, squared, scale, contended=contended)

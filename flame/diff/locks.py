@@ -23,6 +23,7 @@ from flame.diff.functions import Amounts, weights_and_squares
 from flame.diff.matching import stable_name
 from flame.diff.noise import Floats, Side, compare, limit, side_of
 from flame.diff.normalize import Scale
+from flame.diff.pace import Pace
 from flame.locks.histogram import quantile_ns
 from flame.locks.naming import class_name
 from flame.locks.rules import LockRules
@@ -128,7 +129,7 @@ def lock_table(
         contended_cpu=_amounts(_cpu_side(first, cpu_scales[0]), _cpu_side(second, cpu_scales[1]), tests),
         times_before=_times(first),
         times_after=_times(second),
-        p99_stands_out=_p99_differs(first, second, tests),
+        p99_stands_out=_p99_differs(first, second, tests, wait_scales[0].pace),
     )
 
 
@@ -146,8 +147,9 @@ def _amounts(before: Side, after: Side, tests: int) -> Amounts:
 def _summed(side: Side, rows: NDArray[np.int64]) -> Side:
     """The sum of some values. Runs that are bad for one lock are so for others: their deviations add up."""
     chosen = side.at(rows)
-    runs = float(np.sqrt(chosen.runs).sum()) ** 2
-    return Side(np.array([chosen.value.sum()]), np.array([chosen.sampling.sum()]), np.array([runs]), side.sample)
+    value = float(chosen.value.sum())
+    spread = (float(np.sqrt(chosen.runs).sum()) / value) ** 2 if value > 0 else 0.0
+    return Side(np.array([value]), np.array([chosen.sampling.sum()]), np.array([spread]), side.sample)
 
 
 def _found(profile: Profile, rules: LockRules) -> _Found:
@@ -205,20 +207,18 @@ def _sum_of_squares(row: WaitRow) -> float:
 
 def _wait_sides(side: _Counts, scale: Scale, count_scale: Scale) -> tuple[Side, Side, Side]:
     """Numbers of waits, their total times and the mean of them."""
-    waits = side_of(side.waits, side.waits * BURST, count_scale, WAIT_SPREAD)
-    total = side_of(side.total, side.squared * BURST, scale, WAIT_SPREAD)
+    waits = side_of(side.waits, side.waits * BURST, count_scale, WAIT_SPREAD, side.waits)
+    total = side_of(side.total, side.squared * BURST, scale, WAIT_SPREAD, side.total)
     count, time = side.waits.sum(axis=0), side.total.sum(axis=0)
     there = (count > 0) & (time > 0)
     safe_count = np.where(there, count, 1)
     mean = np.where(there, time / safe_count, 0)
     beyond_mean = np.maximum(side.squared.sum(axis=0) / safe_count - mean**2, 0)
-    seen = total.value > 0
-    relative = np.divide(total.runs, total.value**2, out=np.zeros_like(total.runs), where=seen)
-    return waits, total, Side(mean, beyond_mean * BURST / safe_count, relative * mean**2)
+    return waits, total, Side(mean, beyond_mean * BURST / safe_count, total.spread)
 
 
 def _cpu_side(side: _Counts, scale: Scale) -> Side:
-    return side_of(side.cpu, side.cpu * side.sample_ns, scale)
+    return side_of(side.cpu, side.cpu * side.sample_ns, scale, contended=side.cpu)
 
 
 def _times(side: _Counts) -> tuple[WaitTimes, ...]:
@@ -233,10 +233,10 @@ def _times(side: _Counts) -> tuple[WaitTimes, ...]:
     )
 
 
-def _p99_differs(first: _Counts, second: _Counts, tests: int) -> tuple[bool, ...]:
+def _p99_differs(first: _Counts, second: _Counts, tests: int, pace: Pace) -> tuple[bool, ...]:
     """Whether the ranges in which the quantiles lie are apart, by more than two runs differ anyway."""
     reach = limit(tests)
-    apart = 1 + reach * WAIT_SPREAD
+    apart = 1 + reach * math.hypot(WAIT_SPREAD, pace.spread, pace.contended_spread)
     ranges = [[_p99_range(side, index, reach) for index in range(len(side.max_ns))] for side in (first, second)]
     return tuple(
         low > 0 and other_low > 0 and (high * apart < other_low or other_high * apart < low)

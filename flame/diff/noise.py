@@ -8,7 +8,9 @@ same program differs for two reasons, and its variance is the sum of both:
 2. *The runs.* Two runs of a program never do quite the same, nor does the machine: frequency, neighbours, who meets
    whom at a lock. This spread goes with the value: it is `RUN_SPREAD` of it. With several recordings on a side, it is
    measured: their spread beyond that of sampling, over all values together (the median of them) and, where that is
-   more, of the value itself. It goes down with the number of recordings, sampling's with their length.
+   more, of the value itself. It goes down with the number of recordings, sampling's with their length. Where the
+   machine had less time for the program than it could have used, that is a spread of its own (`pace`), which
+   contention for locks has more of.
 
 A change stands out when it is beyond `limit` standard deviations of what it would be if both sides were equal. The
 limit grows with the number of values that are looked at, for who looks at thousands of functions always finds one
@@ -41,14 +43,19 @@ Floats = NDArray[np.float64]
 class Side:
     """The values of one side, made comparable, float64[n] each; none is negative.
 
-    `sampling` and `runs` are the two parts of their variances. `sample` is what one sample weighs, on average; 0 where
-    the values are no sums of samples.
+    `sampling` is that part of their variances; `spread` is the other, between runs, relative to the value's square.
+    `sample` is what one sample weighs, on average; 0 where the values are no sums of samples.
     """
 
     value: Floats
     sampling: Floats
-    runs: Floats
+    spread: Floats
     sample: float = 0.0
+
+    @property
+    def runs(self) -> Floats:
+        """The part of the variances that is due to the differences between runs, float64[n]."""
+        return self.spread * self.value**2
 
     @property
     def variance(self) -> Floats:
@@ -57,7 +64,7 @@ class Side:
 
     def at(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Side:
         """Some of the values, by a mask or by their numbers."""
-        return Side(self.value[rows], self.sampling[rows], self.runs[rows], self.sample)
+        return Side(self.value[rows], self.sampling[rows], self.spread[rows], self.sample)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,17 +90,27 @@ def squares(weights: NDArray[np.int64], counts: NDArray[np.int64]) -> Floats:
     return weight * weight / np.maximum(counts, 1)
 
 
-def side_of(weights: Floats, squared: Floats, scale: Scale, run_spread: float = RUN_SPREAD) -> Side:
+def side_of(
+    weights: Floats,
+    squared: Floats,
+    scale: Scale,
+    run_spread: float = RUN_SPREAD,
+    contended: Floats | None = None,
+) -> Side:
     """The values of a side from those of its recordings, whose samples may overlap: functions, nodes of a tree.
 
-    `weights` and `squared` (the sums of `squares`) are float64[recordings, n], not scaled yet. `run_spread` is what
-    two runs are taken to differ by, of the value.
+    `weights` and `squared` (the sums of `squares`) are float64[recordings, n], not scaled yet; `contended` is what of
+    the weights is contention for locks, by default nothing. `run_spread` is what two runs are taken to differ by, of
+    the value, on a machine that has time for both.
     """
     value = weights.sum(axis=0) * scale.factor
     sampling = squared.sum(axis=0) * scale.factor**2
     total = float(value.sum())
     sample = float(sampling.sum()) / total if total > 0 else 0.0
-    return Side(value, sampling, _between_runs(weights, squared, scale, run_spread), sample)
+    own_spread = np.full(len(value), run_spread**2 + scale.pace.spread**2)
+    if contended is not None:
+        own_spread += (scale.pace.contended_spread * _ratio(contended.sum(axis=0) * scale.factor, value)) ** 2
+    return Side(value, sampling, _between_runs(weights, squared, scale, own_spread), sample)
 
 
 def compare(before: Side, after: Side, tests: int = 0) -> Change:
@@ -115,13 +132,20 @@ def equal_variances(before: Side, after: Side) -> tuple[Floats, Floats]:
 
     Each side is then as good an estimate of the other's rate as of its own; the sum of both variances is that of a
     score test. So what wasn't seen in a short recording, but was in a long one, has a variance all the same. The spread
-    between runs is taken of the logarithmic mean of both values, which compares their ratio.
+    between runs is taken of the logarithmic mean of both values, which compares their ratio; a sample is the least
+    that a value is taken to be there, as nothing has no ratio.
     """
-    middle = _logarithmic_mean(before.value, after.value)
+    sample = max(before.sample, after.sample)
+    middle = _logarithmic_mean(np.maximum(before.value, sample), np.maximum(after.value, sample))
     return (
-        after.value * _sample_weights(before) + before.runs * _ratio(middle, before.value) ** 2,
-        before.value * _sample_weights(after) + after.runs * _ratio(middle, after.value) ** 2,
+        after.value * _sample_weights(before) + _spread_beside(before, after) * middle**2,
+        before.value * _sample_weights(after) + _spread_beside(after, before) * middle**2,
     )
+
+
+def _spread_beside(side: Side, other: Side) -> Floats:
+    """What was not seen on one side would have differed between runs as it does on the other."""
+    return np.where(side.value > 0, side.spread, other.spread)
 
 
 def is_significant(
@@ -177,30 +201,31 @@ def limit(tests: int) -> float:
     return -NormalDist().inv_cdf(FALSE_ALARMS / (2 * max(tests, 1)))
 
 
-def _between_runs(weights: Floats, squared: Floats, scale: Scale, run_spread: float) -> Floats:
-    """The variance of the mean that is due to the differences between runs, float64[n]."""
+def _between_runs(weights: Floats, squared: Floats, scale: Scale, assumed: Floats) -> Floats:
+    """The variance of the mean that is due to the differences between runs, relative to its square: float64[n].
+
+    `assumed` is that of one recording, float64[n]: with several it is measured, and `assumed` is one measure of it.
+    """
     value = weights.sum(axis=0) * scale.factor
     parts = np.array(scale.parts)
     concentration = float((parts**2).sum())
     seen = parts > 0
     count = int(np.count_nonzero(seen))
     if count < 2:
-        return (run_spread * value) ** 2
+        return assumed
     parts = parts[seen, None]
     runs = weights[seen] * scale.factor / parts
     sampling = squared[seen] * (scale.factor / parts) ** 2
     # Of each run the variance beyond sampling's. The mean has a part of each run in it, which makes both less.
     beyond = ((runs - value) ** 2 - sampling * (1 - parts)) * parts
-    between = beyond.sum(axis=0) / (1 - concentration)
-    measured = _typical_variance(between, value) * (count - 1)
-    typical = (PRIOR_RUNS * run_spread**2 + measured) / (PRIOR_RUNS + count - 1)
-    return np.maximum(between, typical * value**2) * concentration
+    between = _ratio(beyond.sum(axis=0) / (1 - concentration), value**2)
+    measured = _typical_variance(between[value > 0]) * (count - 1)
+    typical = (PRIOR_RUNS * assumed + measured) / (PRIOR_RUNS + count - 1)
+    return np.maximum(between, typical) * concentration
 
 
-def _typical_variance(between: Floats, value: Floats) -> float:
+def _typical_variance(relative: Floats) -> float:
     """The relative variance between runs that is typical of all values."""
-    there = value > 0
-    relative = between[there] / value[there] ** 2
     return max(float(np.median(relative)), 0.0) / _MEDIAN_OF_SQUARES if len(relative) else 0.0
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from flame.diff.pace import FREE, Pace, pace_of
 from lockflame.errors import LockflameError
 from lockflame.profile import CPU, Profile, SampleType
 
@@ -30,11 +31,13 @@ class Scale:
     A sum over all recordings of the side, times `factor`, is the side's value; `words` tell what that is: `per second
     of recording`. It is the mean of the recordings' own values, each of which counts by its entry in `parts` (they sum
     up to 1): recording `i` has the value `weight * factor / parts[i]`. A recording of no length has the part 0.
+    `pace` is by how much of a value this side may differ for the machine's sake alone.
     """
 
     factor: float
     words: str
     parts: tuple[float, ...]
+    pace: Pace = FREE
 
 
 def scales(
@@ -52,7 +55,9 @@ def scales(
     mode = Mode(mode)
     works = work or (0.0, 0.0)
     first = _scale(before, mode, works[0], sample_type, "before")
-    return first, _scale(after, mode, works[1], sample_type, "after")
+    second = _scale(after, mode, works[1], sample_type, "after")
+    pace = pace_of(before, after)
+    return replace(first, pace=pace), replace(second, pace=pace)
 
 
 def fitting_mode(before: Sequence[Profile], after: Sequence[Profile]) -> Mode:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flame.diff.matching import comparable
+from flame.diff.pace import note_of_pace
 from lockflame.errors import LockflameError
 from lockflame.profile import CAUSED_DELAY, CONTENTIONS, CPU, DELAY, Profile, SampleType
 
@@ -109,7 +110,8 @@ def _differences(before: Sequence[Profile], after: Sequence[Profile]) -> list[st
         first, second = (", ".join(sorted({fact(profile) for profile in side})) for side in (before, after))
         if first != second and "unknown" not in f"{first}{second}" and first and second:
             notes.append(sentence.format(f"{first} before, {second} after"))
-    return notes
+    of_pace = note_of_pace(before, after)
+    return [*notes, of_pace] if of_pace else notes
 
 
 def _program(command: str) -> str:

@@ -107,6 +107,7 @@ def _info(
         event=raw.choice.event_name,
         frequency_asked_hz=raw.choice.frequency_hz,
         cpu_time_ns=cpu_time_ns,
+        run_delay_ns=raw.run_delay_ns,
         lost=decoded.lost,
         throttled=decoded.throttled,
         skipped=decoded.skipped,

@@ -11,6 +11,7 @@ from flame.diff.functions import FunctionTable, function_table
 from flame.diff.matching import comparable, stable_name
 from flame.diff.normalize import Mode, scales
 from flame.diff.table import Basis, function_json, function_order
+from flame.locks.rule_file import load_rules
 from lockflame.profile import Profile, RecordingInfo
 from tests.unit.flame.conftest import NS_PER_SAMPLE, profile_of
 
@@ -18,12 +19,15 @@ TEN_SECONDS = RecordingInfo(duration_ns=10**10)
 Stack = tuple[Sequence[str | tuple[str, ...]], int]
 
 
+RULES = load_rules()
+
+
 def recording(*stacks: Stack) -> Profile:
     return comparable(profile_of(stacks, TEN_SECONDS))
 
 
 def table_of(before: Sequence[Profile], after: Sequence[Profile], mode: Mode = Mode.NONE) -> FunctionTable:
-    return function_table(before, after, scales(before, after, mode))
+    return function_table(before, after, scales(before, after, mode), RULES)
 
 
 def samples_of(table: FunctionTable, name: str) -> tuple[float, ...]:
@@ -65,7 +69,7 @@ def test_several_recordings_are_taken_together() -> None:
 def test_markers_are_no_functions_and_the_kernel_can_be_left_out() -> None:
     before = recording((("[truncated stack][m]", "f", "futex_wait[k]"), 5))
     assert [key.name for key in table_of([before], [before]).keys] == ["f", "futex_wait"]
-    table = function_table([before], [before], scales([before], [before], "none"), kernel=False)
+    table = function_table([before], [before], scales([before], [before], "none"), RULES, kernel=False)
     assert [key.name for key in table.keys] == ["f"]
 
 

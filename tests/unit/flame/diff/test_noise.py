@@ -19,6 +19,7 @@ from flame.diff.noise import (
     squares,
 )
 from flame.diff.normalize import Scale
+from flame.diff.pace import Pace
 
 NS = 1e7
 ROWS = 400
@@ -144,6 +145,15 @@ def test_without_tests_all_values_count() -> None:
 
 def test_variances_of_equals_take_both_sides() -> None:
     one = Side(np.array([0.0]), np.array([0.0]), np.array([0.0]), sample=2.0)
-    other = Side(np.array([10.0]), np.array([5.0]), np.array([4.0]), sample=0.5)
+    other = Side(np.array([10.0]), np.array([5.0]), np.array([0.04]), sample=0.5)
     first, second = equal_variances(one, other)
-    assert (first.tolist(), second.tolist()) == ([20.0], [0.0])
+    middle = (10 - 2) / np.log(10 / 2)
+    assert first.tolist() == pytest.approx([20 + 0.04 * middle**2])
+    assert second.tolist() == pytest.approx([0.04 * middle**2])
+
+
+def test_what_is_contention_is_as_unsure_as_the_machine_was_busy() -> None:
+    weights = np.array([[100.0, 100.0]])
+    pace = Pace(0.3, 0.8)
+    side = side_of(weights, weights, Scale(1.0, "", (1.0,), pace), 0.4, contended=np.array([[0.0, 50.0]]))
+    assert side.spread.tolist() == pytest.approx([0.25, 0.25 + 0.4**2])

@@ -90,7 +90,7 @@ def test_negative_values_count_as_nothing() -> None:
     odd = replace(profile, samples=replace(profile.samples, values=values))
     sides = pair_up([recording()], [odd])
     assert any("negative values" in note for note in sides.notes)
-    table = function_table(sides.before, sides.after, scales(sides.before, sides.after, "total"))
+    table = function_table(sides.before, sides.after, scales(sides.before, sides.after, "total"), load_rules())
     assert table.total.after.value.tolist() == [0, 0]
 
 
@@ -104,5 +104,5 @@ def test_absurd_numbers_are_compared_all_the_same() -> None:
     for mode in ("second", "total", "none"):
         sides = pair_up([locks, locks], [locks])
         pair = scales(sides.before, sides.after, mode)
-        assert not function_table(sides.before, sides.after, pair).total.change.stands_out.any()
+        assert not function_table(sides.before, sides.after, pair, load_rules()).total.change.stands_out.any()
         assert not any(lock_table(sides.before, sides.after, pair, pair, load_rules()).total.change.stands_out)

@@ -1,0 +1,63 @@
+"""What two recordings may differ by because the machine had not as much CPU time for both.
+
+A thread that could run but gets no CPU waits for one; the kernel counts for how long (`run_delay_ns`). Of what a
+program would have used, it got the share `cpu_time / (cpu_time + run_delay)`: its pace. A program that computes as fast
+as it may has by so much less CPU time per second. No correction is known for that, so it is taken as noise: recordings
+differ by as much as their paces do, and by `PACE_SPREAD` of what each of them lacked.
+
+Contention for locks answers to it far more: threads that don't run at the same time don't meet, and whether a share of
+CPU time was given to one thread after the other or to several at once isn't known. A program of four threads that got a
+quarter of what it could have used had 2 % of contention in one recording and 18 % in the next. So it is
+`CONTENDED_SPREAD` there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lockflame.profile import Profile
+
+PACE_SPREAD = 0.15
+CONTENDED_SPREAD = 1.5
+TELLING = 0.1
+"""Where paces differ by more than this, the reader is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The spread of a side's values that comes of the pace, relative to them: of all, and of what is contention."""
+
+    spread: float
+    contended_spread: float
+
+
+FREE = Pace(0.0, 0.0)
+"""There was CPU time for everybody."""
+
+
+def pace_of(before: Sequence[Profile], after: Sequence[Profile]) -> Pace:
+    """What comes of the paces of both sides, for each of them."""
+    first, second = _share(before), _share(after)
+    lacking = 1 - min(first, second)
+    apart = abs(math.log(first / second)) / math.sqrt(2)  # both sides have this spread, and their variances add up
+    return Pace(math.hypot(apart, PACE_SPREAD * lacking), CONTENDED_SPREAD * lacking)
+
+
+def note_of_pace(before: Sequence[Profile], after: Sequence[Profile]) -> str | None:
+    """What to say where the paces differ."""
+    first, second = _share(before), _share(after)
+    if abs(math.log(first / second)) < TELLING:
+        return None
+    return (
+        f"the machine gave the program {first * 100:.0f} % of the CPU time that it could have used before, and "
+        f"{second * 100:.0f} % after: what differs by no more than that may be the machine's doing"
+    )
+
+
+def _share(profiles: Sequence[Profile]) -> float:
+    """The share that a side got of the CPU time which it could have used: above 0 to 1; 1 where it isn't known."""
+    cpu_ns = sum(profile.recording.cpu_time_ns for profile in profiles)
+    delay_ns = sum(profile.recording.run_delay_ns for profile in profiles)
+    return cpu_ns / (cpu_ns + delay_ns) if cpu_ns > 0 and delay_ns >= 0 else 1.0
