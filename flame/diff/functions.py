@@ -85,9 +85,7 @@ def function_table(
     found = {key for recording in recordings for key in recording.functions if kernel or key.kind != FrameKind.KERNEL}
     keys = sorted(found, key=lambda key: (key.name, key.kind))
     place = {key: index for index, key in enumerate(keys)}
-    own, total = (
-        [_side(side, scale, place, own=own) for side, scale in zip(sides, scales, strict=True)] for own in (True, False)
-    )
+    own, total = (_both_sides([_sums(side, place, own=own) for side in sides], scales) for own in (True, False))
     # What calls nothing is looked at once.
     callers = (own[0].value != total[0].value) | (own[1].value != total[1].value)
     tests = tests_among((own[0].at(callers), own[1].at(callers)), (total[0], total[1]))
@@ -167,12 +165,26 @@ def _incidence(stacks: FrameStacks) -> _Incidence:
     return _Incidence(tuple(functions), own, pairs // width, pairs % width)
 
 
-def _side(recordings: Sequence[_Recording], scale: Scale, place: dict[FunctionKey, int], *, own: bool) -> Side:
+def _sums(recordings: Sequence[_Recording], place: dict[FunctionKey, int], *, own: bool) -> Floats:
+    """Of one side the weights, their squares and what of them is contention: float64[3, recordings, functions]."""
     sums = np.zeros((3, len(recordings), len(place)))
     for row, recording in enumerate(recordings):
         chosen = [index for index, key in enumerate(recording.functions) if key in place]
         columns = [place[recording.functions[index]] for index in chosen]
         for kind, of_functions in enumerate(recording.own if own else recording.total):
             sums[kind, row, columns] = of_functions[chosen]
-    weights, squared, contended = sums
-    return side_of(weights, squared, scale, contended=contended)
+    return sums
+
+
+def _both_sides(sums: Sequence[Floats], scales: tuple[Scale, Scale]) -> tuple[Side, Side]:
+    contended = contended_share([(side[0], side[2]) for side in sums])
+    first, second = (
+        side_of(side[0], side[1], scale, contended=contended) for side, scale in zip(sums, scales, strict=True)
+    )
+    return first, second
+
+
+def contended_share(sides: Sequence[tuple[Floats, Floats]]) -> Floats:
+    """What of the weights of both sides together is contention, 0 to 1: float64[n], of pairs of both."""
+    weight, contended = (sum((side[at].sum(axis=0) for side in sides), np.zeros(1)) for at in (0, 1))
+    return np.divide(contended, weight, out=np.zeros_like(weight), where=weight > 0)

@@ -207,8 +207,8 @@ def _sum_of_squares(row: WaitRow) -> float:
 
 def _wait_sides(side: _Counts, scale: Scale, count_scale: Scale) -> tuple[Side, Side, Side]:
     """Numbers of waits, their total times and the mean of them."""
-    waits = side_of(side.waits, side.waits * BURST, count_scale, WAIT_SPREAD, side.waits)
-    total = side_of(side.total, side.squared * BURST, scale, WAIT_SPREAD, side.total)
+    waits = side_of(side.waits, side.waits * BURST, count_scale, WAIT_SPREAD, contended=1)
+    total = side_of(side.total, side.squared * BURST, scale, WAIT_SPREAD, contended=1)
     count, time = side.waits.sum(axis=0), side.total.sum(axis=0)
     there = (count > 0) & (time > 0)
     safe_count = np.where(there, count, 1)
@@ -218,7 +218,7 @@ def _wait_sides(side: _Counts, scale: Scale, count_scale: Scale) -> tuple[Side, 
 
 
 def _cpu_side(side: _Counts, scale: Scale) -> Side:
-    return side_of(side.cpu, side.cpu * side.sample_ns, scale, contended=side.cpu)
+    return side_of(side.cpu, side.cpu * side.sample_ns, scale, contended=1)
 
 
 def _times(side: _Counts) -> tuple[WaitTimes, ...]:

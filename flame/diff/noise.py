@@ -95,22 +95,21 @@ def side_of(
     squared: Floats,
     scale: Scale,
     run_spread: float = RUN_SPREAD,
-    contended: Floats | None = None,
+    contended: Floats | float = 0.0,
 ) -> Side:
     """The values of a side from those of its recordings, whose samples may overlap: functions, nodes of a tree.
 
-    `weights` and `squared` (the sums of `squares`) are float64[recordings, n], not scaled yet; `contended` is what of
-    the weights is contention for locks, by default nothing. `run_spread` is what two runs are taken to differ by, of
-    the value, on a machine that has time for both.
+    `weights` and `squared` (the sums of `squares`) are float64[recordings, n], not scaled yet. `run_spread` is what two
+    runs are taken to differ by, of the value, on a machine that has time for both. `contended` is the share of each
+    value that is contention for locks, 0 to 1: of both sides together, as one of them may have seen hardly any.
     """
     value = weights.sum(axis=0) * scale.factor
     sampling = squared.sum(axis=0) * scale.factor**2
     total = float(value.sum())
     sample = float(sampling.sum()) / total if total > 0 else 0.0
-    own_spread = np.full(len(value), run_spread**2 + scale.pace.spread**2)
-    if contended is not None:
-        own_spread += (scale.pace.contended_spread * _ratio(contended.sum(axis=0) * scale.factor, value)) ** 2
-    return Side(value, sampling, _between_runs(weights, squared, scale, own_spread), sample)
+    own_spread = run_spread**2 + scale.pace.spread**2 + (scale.pace.contended_spread * contended) ** 2
+    between = _between_runs(weights, squared, scale, np.broadcast_to(own_spread, value.shape))
+    return Side(value, sampling, between, sample)
 
 
 def compare(before: Side, after: Side, tests: int = 0) -> Change:

@@ -7,7 +7,7 @@ differ by as much as their paces do, and by `PACE_SPREAD` of what each of them l
 
 Contention for locks answers to it far more: threads that don't run at the same time don't meet, and whether a share of
 CPU time was given to one thread after the other or to several at once isn't known. A program of four threads that got a
-quarter of what it could have used had 2 % of contention in one recording and 18 % in the next. So it is
+quarter of what it could have used had 0.3 % of contention in one recording and 26 % in the next. So it is
 `CONTENDED_SPREAD` there.
 """
 
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from lockflame.profile import Profile
 
 PACE_SPREAD = 0.15
-CONTENDED_SPREAD = 1.5
+CONTENDED_SPREAD = 2.0
 TELLING = 0.1
 """Where paces differ by more than this, the reader is told."""
 

@@ -155,5 +155,5 @@ def test_variances_of_equals_take_both_sides() -> None:
 def test_what_is_contention_is_as_unsure_as_the_machine_was_busy() -> None:
     weights = np.array([[100.0, 100.0]])
     pace = Pace(0.3, 0.8)
-    side = side_of(weights, weights, Scale(1.0, "", (1.0,), pace), 0.4, contended=np.array([[0.0, 50.0]]))
+    side = side_of(weights, weights, Scale(1.0, "", (1.0,), pace), 0.4, contended=np.array([0.0, 0.5]))
     assert side.spread.tolist() == pytest.approx([0.25, 0.25 + 0.4**2])
