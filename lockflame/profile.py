@@ -42,6 +42,10 @@ DELAY = SampleType("delay", "nanoseconds")
 """Time waited, on the waiter's stack."""
 CAUSED_DELAY = SampleType("caused_delay", "nanoseconds")
 """The same time, on the stack with which the lock was released."""
+HOLDS = SampleType("holds", "count")
+"""Times that locks were held, on the stack with which they were released; only where that was traced."""
+HELD = SampleType("held", "nanoseconds")
+"""How long they were held, on the same stacks."""
 
 HISTOGRAM_BUCKETS = 48
 """Bucket `i` of a lock's histogram counts the waits of less than `2**i` ns that are in no bucket before; the last also
@@ -150,6 +154,16 @@ class WaitEnds:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldTimes:
+    """How often and how long a lock was held; `histogram` is like that of waits."""
+
+    count: int
+    total_ns: int
+    max_ns: int
+    histogram: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Lock:
     """A futex word that threads waited on. Its counts are exact: the kernel kept them, wait by wait."""
 
@@ -178,6 +192,8 @@ class Lock:
     """`mutex`, `rwlock`, `condition`, …"""
     is_idle: bool = False
     """Whether waiting for it means to have nothing to do, rather than to be held up."""
+    held: HoldTimes | None = None
+    """Only where holds were traced."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

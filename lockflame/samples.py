@@ -83,6 +83,8 @@ class Reason(enum.IntEnum):
     """Its thread has waited for a lock."""
     RELEASE = 2
     """Its thread releases a lock."""
+    HOLD = 3
+    """Its thread releases a lock, in a trace of how long locks are held."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,13 +93,15 @@ class LockColumns:
 
     `reason` uint8[n] (values of `Reason`); `lock` int32[n] indexes `Recording.locks`, -1 for CPU samples; `weight_ns`
     int64[n] is the time waited that a sample stands for: those of a lock's waits sum up to its total, those of its
-    releases to what they were charged with; `waits` int64[n] is how many waits it stands for.
+    releases to what they were charged with; `waits` int64[n] is how many waits it stands for. Of holds, it is the time
+    held, and how many they are. `is_trace`: there are holds, rather than CPU samples and releases.
     """
 
     reason: NDArray[np.uint8]
     lock: NDArray[np.int32]
     weight_ns: NDArray[np.int64]
     waits: NDArray[np.int64]
+    is_trace: bool = False
 
 
 @dataclass(frozen=True, slots=True)

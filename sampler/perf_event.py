@@ -96,6 +96,19 @@ class PerfEventAttr(ctypes.Structure):
     )
 
 
+def output_attr(attr: PerfEventAttr, flags: AttrFlags = AttrFlags(0)) -> PerfEventAttr:
+    """Like the CPU samples' event, but written by programs in the kernel, with bytes of theirs.
+
+    Of its own records it has those that `flags` ask for.
+    """
+    output = PerfEventAttr.from_buffer_copy(attr)
+    output.type, output.config = PERF_TYPE_SOFTWARE, PERF_COUNT_SW_BPF_OUTPUT
+    output.sample_freq = 1  # as a period: each one counts
+    output.sample_type |= SampleFields.RAW
+    output.flags = flags | AttrFlags.DISABLED | AttrFlags.SAMPLE_ID_ALL | AttrFlags.USE_CLOCKID
+    return output
+
+
 @dataclass(frozen=True, slots=True)
 class Count:
     """What an event counted, its inherited children included."""

@@ -41,14 +41,22 @@ def process_status(pid: int) -> ProcessStatus | None:
     )
 
 
-def cpu_time_ns(pid: int) -> int:
-    """What a process and its descendants have used so far, those included that have ended and were waited for."""
-    ticks = 0
+def cpu_times_ns(pid: int) -> tuple[int, int]:
+    """User and system time of a process and its descendants so far, those included that were waited for."""
+    ticks = [0, 0]
     for member in family(pid):
         content = _read(f"/proc/{member}/stat") or b""
         # utime, stime, cutime and cstime (proc_pid_stat(5)), counted from behind the comm.
-        ticks += sum(int(field) for field in content[content.rfind(b")") + 2 :].split()[11:15])
-    return ticks * 10**9 // os.sysconf("SC_CLK_TCK")
+        fields = [int(field) for field in content[content.rfind(b")") + 2 :].split()[11:15]]
+        for number, value in enumerate(fields):
+            ticks[number % 2] += value
+    per_second = os.sysconf("SC_CLK_TCK")
+    return ticks[0] * 10**9 // per_second, ticks[1] * 10**9 // per_second
+
+
+def cpu_time_ns(pid: int) -> int:
+    """Both together."""
+    return sum(cpu_times_ns(pid))
 
 
 def process_of_thread(tid: int) -> int | None:

@@ -11,7 +11,7 @@ import select
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
 from lockflame.errors import reason_of
 from lockflame.events import HeldFiles, HeldJitFiles, ProcessSnapshot
@@ -32,7 +32,8 @@ from sampler.signals import StopSignals
 from sampler.spool import open_spool
 
 if TYPE_CHECKING:
-    from sampler.futex.probes import FutexProbes, RawLocks
+    from sampler.futex.probes import RawLocks
+    from sampler.trace.lock_probes import RawLockTrace
 
 RING_BYTES_TOTAL = 32 << 20
 RING_BYTES_LEAST = 512 << 10
@@ -56,6 +57,39 @@ class EventCount:
     time_running_ns: int
 
 
+class Probes(Protocol):
+    """Programs in the kernel that take part in a recording: attached when they are made, counting from `start` on."""
+
+    def prepare(self) -> None:
+        """Called right before `start`."""
+        ...
+
+    def start(self, started_ns: int) -> None:
+        """Counts from now on."""
+        ...
+
+    def end(self) -> int:
+        """Ends the counting; returns when that was, by CLOCK_MONOTONIC."""
+        ...
+
+    def finish(self, ended_ns: int, stack_bytes: int) -> tuple[RawLocks | RawLockTrace, list[bytes]]:
+        """Detaches; returns what was counted, and sample records to be added to the spool."""
+        ...
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader of the recording has to know."""
+        ...
+
+    def close(self) -> None:
+        """Detaches everything and gives it up."""
+        ...
+
+
+MakeProbes = Callable[[int, EventChoice, list[RingBuffer]], Probes]
+"""Makes the probes of a recording, of a process, whose samples go into the rings. Raises `LockflameError`."""
+
+
 @dataclass(frozen=True, slots=True)
 class RawRecording:
     """The bytes of a recording and what is known beside them. Times are CLOCK_MONOTONIC's.
@@ -73,7 +107,7 @@ class RawRecording:
     started_ns: int
     ended_ns: int
     notes: tuple[str, ...]
-    locks: RawLocks | None = None
+    locks: RawLocks | RawLockTrace | None = None
     cpu_time_ns: int | None = None
     """The target's CPU time by the kernel's books, where `counts` don't tell it: of a system-wide choice."""
     run_delay_ns: int = 0
@@ -95,18 +129,17 @@ class Recorder:
         frequency_hz: int,
         stack_bytes: int,
         enable_on_exec: bool = False,
-        probe: str | None = None,
+        make_probes: MakeProbes | None = None,
     ) -> None:
         """Opens everything, disabled. With `enable_on_exec` the kernel starts it when `pid` calls exec.
 
-        With `probe` (a value of `ProbeKind`), lock waits are followed too. Raises `LockflameError`; then nothing is
-        left open.
+        With `make_probes`, all events are those of the probes. Raises `LockflameError`; then nothing is left open.
         """
         self._pid = pid
         self._starts_by_itself = enable_on_exec
         cpus = online_cpus()
         self.choice = choose_events(pid, frequency_hz, stack_bytes, enable_on_exec)
-        if probe is not None:
+        if make_probes is not None:
             self.choice = replace(self.choice, use_hardware=False, is_system_wide=True)
         raise_file_limit()
         self._spool = open_spool()
@@ -117,14 +150,14 @@ class Recorder:
         self._held_jit: HeldJitFiles = {}
         self._notes: list[str] = []
         self._is_finished = False
-        self._probes: FutexProbes | None = None
+        self._probes: Probes | None = None
         self._cpu_time_before_ns = 0
         self._run_delays: dict[int, int] = {}
         try:
             self._rings = open_rings(cpus, ring_bytes(frequency_hz, stack_bytes, len(cpus)))
-            if probe is not None:
+            if make_probes is not None:
                 # First: compiling them may take seconds.
-                self._probes = _attach_probes(pid, probe, self.choice, self._rings)
+                self._probes = make_probes(pid, self.choice, self._rings)
             else:
                 self._events, notes = attach(pid, self._rings, self.choice)
                 self._notes += notes
@@ -156,12 +189,12 @@ class Recorder:
         duration_s: float | None,
         stop: StopSignals,
         on_signal: Callable[[int], bool],
-        on_tick: Callable[[float, IO[bytes]], None] | None,
+        on_tick: Callable[[float, IO[bytes]], bool | None] | None,
     ) -> None:
         """Moves records to the spool until the time is over, the process has ended or a signal says so.
 
-        `on_signal` is called with each signal's number and tells whether it ends the recording;
-        `on_tick` twice a second with the seconds gone and the spool. A spool that can't be written to
+        `on_signal` is called with each signal's number and tells whether it ends the recording; `on_tick` twice a
+        second with the seconds gone and the spool, and ends it where it says True. A spool that can't be written to
         ends the recording too, with a note.
         """
         try:
@@ -171,8 +204,8 @@ class Recorder:
                     left_s = float("inf") if duration_s is None else duration_s - elapsed_s
                     if left_s <= 0 or any(on_signal(number) for number in stop.take()):
                         return
-                    if on_tick:
-                        on_tick(elapsed_s, self._spool)
+                    if on_tick and on_tick(elapsed_s, self._spool):
+                        return
                     ended = waiter.wait(min(left_s, TICK_S if on_tick else left_s))
                     for ring in self._rings:
                         ring.drain(self._spool.fileno())
@@ -216,19 +249,15 @@ class Recorder:
             run_delay_ns=delay_ns,
         )
 
-    def _finish_probes(self, ended_ns: int) -> RawLocks:
+    def _finish_probes(self, ended_ns: int) -> RawLocks | RawLockTrace:
         assert self._probes is not None
-        from sampler.futex.open_waits import samples_of
-
-        open_waits = self._probes.open_waits(ended_ns)
-        sample_id = min(self._probes.sample_ids)
-        records = samples_of(open_waits, self._started_ns, ended_ns, self.choice.stack_bytes, sample_id)
+        counted, records = self._probes.finish(ended_ns, self.choice.stack_bytes)
         try:
             self._spool.write(b"".join(records))
         except OSError as error:
             self._notes.append(f"The stacks of waits that were open at the end are missing: {reason_of(error)}.")
         self._notes += self._probes.notes
-        return self._probes.counted(open_waits)
+        return counted
 
     def close(self) -> None:
         """Ends all events and frees the buffers; spool and held files too, unless `finish` has given them away."""
@@ -305,14 +334,6 @@ def ring_bytes(frequency_hz: int, stack_bytes: int, cpus: int) -> int:
     while size < wanted and size * 2 <= most:
         size *= 2
     return size
-
-
-def _attach_probes(pid: int, kind: str, choice: EventChoice, rings: list[RingBuffer]) -> FutexProbes:
-    # Late: a recording without probes does without all of it.
-    from sampler.futex.attachment import ProbeKind
-    from sampler.futex.probes import FutexProbes
-
-    return FutexProbes(pid, ProbeKind(kind), choice.frequency_hz, choice.attr(), rings)
 
 
 def _count(event: OpenEvent) -> EventCount:

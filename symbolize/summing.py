@@ -12,6 +12,8 @@ from lockflame.profile import (
     CONTENTIONS,
     CPU,
     DELAY,
+    HELD,
+    HOLDS,
     SAMPLES,
     FrameKind,
     Function,
@@ -27,13 +29,16 @@ from lockflame.samples import LockColumns, Reason, SampleTable
 
 CPU_TYPES = (SAMPLES, CPU)
 LOCK_TYPES = (*CPU_TYPES, CONTENTIONS, DELAY, CAUSED_DELAY)
+TRACE_TYPES = (CONTENTIONS, DELAY, HOLDS, HELD)
 UNSAMPLED_WAIT = "[wait not sampled]"
 UNSAMPLED_HOLDER = "[holder not sampled]"
 
 
 def sample_types(locks: LockColumns | None) -> tuple[SampleType, ...]:
-    """The sample types of a profile with or without locks."""
-    return CPU_TYPES if locks is None else LOCK_TYPES
+    """The sample types of a profile with or without locks, or of a trace of locks."""
+    if locks is None:
+        return CPU_TYPES
+    return TRACE_TYPES if locks.is_trace else LOCK_TYPES
 
 
 def sum_up(
@@ -50,14 +55,29 @@ def sum_up(
     keys = (rows[:, 0] << 32 | rows[:, 1]) if locks is None else rows
     _, first, row = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     row = row.reshape(-1)
-    values = np.zeros((len(first), len(sample_types(locks))), dtype=np.int64)
-    np.add.at(values[:, 0], row, reason == Reason.CPU)
-    np.add.at(values[:, 1], row, np.rint(samples.period * ns_per_period).astype(np.int64))
-    if locks is not None:
-        np.add.at(values[:, 2], row, locks.waits)
-        np.add.at(values[:, 3], row, np.where(reason == Reason.WAIT, locks.weight_ns, 0))
-        np.add.at(values[:, 4], row, np.where(reason == Reason.RELEASE, locks.weight_ns, 0))
+    columns = _columns(samples, reason, ns_per_period, locks)
+    values = np.zeros((len(first), len(columns)), dtype=np.int64)
+    for number, column in enumerate(columns):
+        np.add.at(values[:, number], row, column)
     return SampleColumns(stack[first], thread[first], values, lock[first])
+
+
+def _columns(
+    samples: SampleTable, reason: NDArray[np.uint8], ns_per_period: float, locks: LockColumns | None
+) -> list[NDArray[np.int64]]:
+    """Each sample's values of `sample_types`."""
+    of_cpu = [
+        (reason == Reason.CPU).astype(np.int64),
+        np.rint(samples.period * ns_per_period).astype(np.int64),
+    ]
+    if locks is None:
+        return of_cpu
+    is_wait = reason == Reason.WAIT
+    waits = [np.where(is_wait, locks.waits, 0), np.where(is_wait, locks.weight_ns, 0)]
+    if locks.is_trace:
+        is_hold = reason == Reason.HOLD
+        return [*waits, np.where(is_hold, locks.waits, 0), np.where(is_hold, locks.weight_ns, 0)]
+    return [*of_cpu, *waits, np.where(reason == Reason.RELEASE, locks.weight_ns, 0)]
 
 
 def with_unsampled(profile: Profile) -> Profile:
@@ -66,10 +86,11 @@ def with_unsampled(profile: Profile) -> Profile:
         return profile
     samples = profile.samples
     missing = _exact(profile)
+    first_type = profile.sample_types.index(CONTENTIONS)
     has_lock = samples.lock >= 0
-    np.subtract.at(missing, samples.lock[has_lock], samples.values[has_lock][:, 2:])
-    waits = np.flatnonzero((missing[:, 0] > 0) | (missing[:, 1] > 0))
-    releases = np.flatnonzero(missing[:, 2] > 0)
+    np.subtract.at(missing, samples.lock[has_lock], samples.values[has_lock][:, first_type:])
+    waits = np.flatnonzero((missing[:, :2] > 0).any(axis=1))
+    releases = np.flatnonzero((missing[:, 2:] > 0).any(axis=1))
     if not len(waits) and not len(releases):
         return profile
     functions = (*profile.functions, Function(UNSAMPLED_WAIT, ""), Function(UNSAMPLED_HOLDER, ""))
@@ -86,9 +107,9 @@ def with_unsampled(profile: Profile) -> Profile:
         if pid not in threads:
             threads[pid] = len(all_threads)
             all_threads.append(Thread(pid, 0, ""))
-    values = np.zeros((len(lock), len(LOCK_TYPES)), dtype=np.int64)
-    values[: len(waits), 2:4] = np.maximum(missing[waits, :2], 0)
-    values[len(waits) :, 4] = missing[releases, 2]
+    values = np.zeros((len(lock), len(profile.sample_types)), dtype=np.int64)
+    values[: len(waits), first_type : first_type + 2] = np.maximum(missing[waits, :2], 0)
+    values[len(waits) :, first_type + 2 :] = np.maximum(missing[releases, 2:], 0)
     return replace(
         profile,
         functions=functions,
@@ -107,6 +128,12 @@ def with_unsampled(profile: Profile) -> Profile:
 
 
 def _exact(profile: Profile) -> NDArray[np.int64]:
-    """Of each lock: waits, total_ns, and what of it releases were charged with."""
-    rows = [(lock.ends.total, lock.total_ns, lock.total_ns - lock.unreleased_ns) for lock in profile.locks]
+    """Of each lock waits, total_ns, and what of it releases were charged with; in a trace holds and the time held."""
+    rows: list[tuple[int, ...]] = []
+    for lock in profile.locks:
+        waited = (lock.ends.total, lock.total_ns)
+        if HELD in profile.sample_types:
+            rows.append((*waited, lock.held.count, lock.held.total_ns) if lock.held else (*waited, 0, 0))
+        else:
+            rows.append((*waited, lock.total_ns - lock.unreleased_ns))
     return np.array(rows, dtype=np.int64)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 import os
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +77,24 @@ class SymbolTable:
                 label = candidate if label is None else label
         return self._best_alias(label, address) if label is not None else None
 
+    def of_names(self, names: Collection[str]) -> Iterator[Symbol]:
+        """The symbols of these linkage names, of each name all that there are."""
+        for source, strings in enumerate(self._strings):
+            content = bytes(strings)
+            for name in names:
+                rows = np.flatnonzero((self._source == source) & np.isin(self._name_offsets, _places_of(name, content)))
+                for row in rows.tolist():
+                    yield Symbol(int(self._starts[row]), int(self._ends[row]), name)
+
+    def names_with(self, part: str) -> set[str]:
+        """The linkage names that have this in them."""
+        wanted = os.fsencode(part)
+        found: set[str] = set()
+        for strings in self._strings:
+            pattern = re.compile(rb"[^\0]*" + re.escape(wanted) + rb"[^\0]*")
+            found.update(os.fsdecode(match) for match in pattern.findall(strings))
+        return found
+
     def _best_alias(self, index: int, address: int) -> Symbol | None:
         """Of several names for one address, the one that a reader knows best."""
         start = np.uint64(self._starts[index])
@@ -134,6 +154,17 @@ def _find_ends(image: ElfImage, starts: NDArray[np.uint64], sizes: NDArray[np.ui
     section_ends = np.array([*sorted(min(end, 2**64 - 1) for end in sections), 2**64 - 1], dtype=np.uint64)
     section_end = section_ends[np.searchsorted(section_ends[:-1], starts, side="right")]
     return np.where(sizes > 0, starts + sizes, np.minimum(following, section_end))
+
+
+def _places_of(name: str, strings: bytes) -> list[int]:
+    """Where a name stands in a string table, also as the end of a longer one."""
+    wanted = os.fsencode(name) + b"\0"
+    places: list[int] = []
+    at = strings.find(wanted)
+    while at >= 0:
+        places.append(at)
+        at = strings.find(wanted, at + 1)
+    return places
 
 
 def _underscores(name: str) -> int:

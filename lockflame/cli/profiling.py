@@ -50,7 +50,9 @@ def profile_of(
     recording = Recording(decoded.samples, events, raw.snapshots, containers)
     if raw.locks is not None:
         from lockflame.cli.lock_profiling import with_locks
+        from sampler.futex.probes import RawLocks
 
+        assert isinstance(raw.locks, RawLocks)
         recording, info = with_locks(recording, info, raw.locks, decoded, raw.started_ns, raw.ended_ns)
     profile = symbolize(
         recording,

@@ -16,10 +16,10 @@ import click
 from lockflame.cli.downloads import asked_settings, debuginfod_client
 from lockflame.cli.output import SUFFIXES, Output, OutputType, check_writable, write_profiles
 from lockflame.cli.progress import ATTACHING, NAMING, Progress, recording_progress
-from lockflame.errors import LockflameError
-from sampler import launch, procfs
+from lockflame.cli.target import Target, running_target
+from sampler import launch
 from sampler.launch import Child
-from sampler.recorder import RawRecording, Recorder
+from sampler.recorder import MakeProbes, RawRecording, Recorder
 from sampler.signals import StopSignals
 
 DEFAULT_DURATION_S = 10.0
@@ -27,16 +27,6 @@ DEFAULT_FREQUENCY_HZ = 99
 DEFAULT_STACK_BYTES = 32768
 STACK_BYTES_MOST = 65528
 CHILD_POLL_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is profiled: a process by its PID, or a command that we start."""
-
-    pid: int
-    name: str
-    command_line: str
-    child: Child | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +179,7 @@ def _target(pid: int | None, command: tuple[str, ...], stop: StopSignals) -> Gen
     At the end, come what may, a command that runs is waited for; signals still reach it meanwhile.
     """
     if pid is not None:
-        yield _running(pid)
+        yield running_target(pid, f"cannot profile process {pid}")
         return
     child = launch.start(command)
     try:
@@ -201,21 +191,6 @@ def _target(pid: int | None, command: tuple[str, ...], stop: StopSignals) -> Gen
                 policy(number)
             time.sleep(CHILD_POLL_S)
         child.close()
-
-
-def _running(pid: int) -> Target:
-    what = f"cannot profile process {pid}"
-    status = procfs.process_status(pid)
-    if status is None:
-        raise LockflameError(what, "there is no such process", "check the PID with: ps -e")
-    if status.is_kernel_thread:
-        raise LockflameError(what, f"it is a kernel thread ({status.comm})", "give the PID of a program")
-    if status.state in "ZX":
-        raise LockflameError(what, f"it has ended ({status.comm} is a zombie)", "check the PID with: ps -e")
-    process = procfs.process_of_thread(pid)
-    if process not in (None, pid):
-        raise LockflameError(what, f"it is a thread of process {process}", f"use -p {process}")
-    return Target(pid, status.comm, procfs.command_line(pid))
 
 
 def _default_outputs(target: Target) -> tuple[Output, ...]:
@@ -233,7 +208,11 @@ def _record(
     if choice.probe is not None:
         progress.step(ATTACHING)
     recorder = Recorder(
-        target.pid, choice.frequency_hz, choice.stack_bytes, enable_on_exec=child is not None, probe=choice.probe
+        target.pid,
+        choice.frequency_hz,
+        choice.stack_bytes,
+        enable_on_exec=child is not None,
+        make_probes=_futex_probes(choice.probe) if choice.probe is not None else None,
     )
     try:
         if stop.take():  # while the probes were compiled: there is nothing yet to be kept
@@ -245,6 +224,14 @@ def _record(
         return recorder.finish()
     finally:
         recorder.close()
+
+
+def _futex_probes(probe: str) -> MakeProbes:
+    # Late: a recording without probes does without all of it.
+    from sampler.futex.attachment import ProbeKind
+    from sampler.futex.probes import FutexProbes
+
+    return lambda pid, choice, rings: FutexProbes(pid, ProbeKind(probe), choice.frequency_hz, choice.attr(), rings)
 
 
 class _SignalPolicy:

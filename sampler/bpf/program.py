@@ -153,7 +153,9 @@ def _parse(content: bytes) -> Compiled:
 class LoadedPrograms:
     """Maps and programs in the kernel; they live until `close`, or as long as they are attached."""
 
-    def __init__(self, source: Compiled, kinds: Mapping[str, int], perf_array_entries: int) -> None:
+    def __init__(
+        self, source: Compiled, kinds: Mapping[str, int], perf_array_entries: int, attach_type: int = 0
+    ) -> None:
         """Loads the programs that `kinds` names (values of `syscall.PROG_*`). Raises `OSError`."""
         self.maps: dict[str, Map] = {}
         self.programs: dict[str, int] = {}
@@ -161,9 +163,11 @@ class LoadedPrograms:
             for name, (kind, key_bytes, value_bytes, entries, flags) in source.maps.items():
                 entries = perf_array_entries if kind == syscall.MAP_PERF_EVENT_ARRAY else entries
                 descriptor = syscall.create_map(kind, key_bytes, value_bytes, entries, flags)
+                if kind in syscall.MAPS_BY_CPU:
+                    value_bytes = -(-value_bytes // 8) * 8 * syscall.possible_cpus()
                 self.maps[name] = Map(descriptor, key_bytes, value_bytes, entries)
             for name, kind in kinds.items():
-                self.programs[name] = syscall.load_program(kind, self._linked(source.programs[name]))
+                self.programs[name] = syscall.load_program(kind, self._linked(source.programs[name]), attach_type)
         except BaseException:
             self.close()
             raise

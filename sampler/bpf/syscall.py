@@ -6,19 +6,28 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 BPF_SYSCALL = 321
 MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, PROG_LOAD = range(6)
 
+OBJECT_INFO = 15
 MAP_LOOKUP_BATCH = 24
+LINK_CREATE = 28
 BATCH_BYTES = 56
 
 MAP_HASH, MAP_ARRAY, MAP_PERF_EVENT_ARRAY = 1, 2, 4
+MAPS_BY_CPU = (5, 6, 10)
+"""Hash, array and LRU hash with a value for each CPU."""
+TRACE_UPROBE_MULTI = 48
+UPROBE_MULTI_RETURN = 1
+POSSIBLE_CPUS = "/sys/devices/system/cpu/possible"
 PROG_KPROBE, PROG_TRACEPOINT, PROG_PERF_EVENT = 2, 5, 7
-UPDATE_ANY, UPDATE_NOEXIST = 0, 1
+UPDATE_ANY, UPDATE_NOEXIST, UPDATE_EXIST = 0, 1, 2
 LOG_BYTES = 1 << 20
+# Up to `recursion_misses` of struct bpf_prog_info, and where that stands.
+PROGRAM_INFO_BYTES, PROGRAM_INFO_MISSES = 216, 208
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -36,24 +45,45 @@ def create_map(kind: int, key_bytes: int, value_bytes: int, entries: int, flags:
     return _bpf(MAP_CREATE, struct.pack("<5I", kind, key_bytes, value_bytes, entries, flags))
 
 
-def load_program(kind: int, code: bytes) -> int:
+def possible_cpus() -> int:
+    """How many values an entry of a map by CPU has: as many as CPUs there may be, online or not. Raises `OSError`."""
+    with open(POSSIBLE_CPUS) as file:
+        # Such as 0-63, or 0,2-3.
+        return int(file.read().strip().replace("-", ",").split(",")[-1]) + 1
+
+
+def load_program(kind: int, code: bytes, attach_type: int = 0) -> int:
     """BPF_PROG_LOAD of instructions under the GPL; returns the descriptor. Raises `OSError`."""
     try:
-        return _load_program(kind, code, None)
+        return _load_program(kind, code, attach_type, None)
     except OSError as error:
         log = ctypes.create_string_buffer(LOG_BYTES)
         try:
-            return _load_program(kind, code, log)
+            return _load_program(kind, code, attach_type, log)
         except OSError:
             raise VerifierError(error.errno or 0, log.value.decode(errors="replace")) from error
 
 
-def _load_program(kind: int, code: bytes, log: ctypes.Array[ctypes.c_char] | None) -> int:
+def link_uprobes(program: int, pid: int, path: str, file_offsets: Sequence[int], *, at_return: bool) -> int:
+    """BPF_LINK_CREATE: runs a program at many places of a file, in one process only; returns the descriptor.
+
+    Since Linux 6.6; the program has to be loaded for TRACE_UPROBE_MULTI. Raises `OSError`.
+    """
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    offsets = (ctypes.c_uint64 * len(file_offsets))(*file_offsets)
+    places = struct.pack("<4Q", ctypes.addressof(name), ctypes.addressof(offsets), 0, 0)
+    flags = UPROBE_MULTI_RETURN if at_return else 0
+    attr = struct.pack("<4I", program, 0, TRACE_UPROBE_MULTI, 0) + places
+    # Padded to the 64 bytes that the structure has since it can name a process.
+    return _bpf(LINK_CREATE, attr + struct.pack("<4I", len(file_offsets), flags, pid, 0))
+
+
+def _load_program(kind: int, code: bytes, attach_type: int, log: ctypes.Array[ctypes.c_char] | None) -> int:
     instructions, licence = ctypes.create_string_buffer(code, len(code)), ctypes.c_char_p(b"GPL")
     return _bpf(
         PROG_LOAD,
         struct.pack(
-            "<IIQQIIQII",
+            "<IIQQIIQII16xII",
             kind,
             len(code) // 8,
             ctypes.addressof(instructions),
@@ -63,12 +93,28 @@ def _load_program(kind: int, code: bytes, log: ctypes.Array[ctypes.c_char] | Non
             ctypes.addressof(log) if log else 0,
             0,
             0,
+            0,
+            attach_type,
         ),
     )
 
 
+def missed_runs(program: int) -> int:
+    """How often the kernel passed a program by, as its CPU ran one already; 0 where it doesn't count (before 6.7).
+
+    An interrupt does it, such as a timer's that sends a signal. Raises `OSError`.
+    """
+    info = ctypes.create_string_buffer(PROGRAM_INFO_BYTES)
+    attr = struct.pack("<IIQ", program, len(info), ctypes.addressof(info))
+    _bpf(OBJECT_INFO, attr)
+    return int.from_bytes(info.raw[PROGRAM_INFO_MISSES : PROGRAM_INFO_MISSES + 8], "little")
+
+
 class Map:
-    """A map of the kernel by its descriptor; keys and values are bytes of its sizes."""
+    """A map of the kernel by its descriptor; keys and values are bytes of its sizes.
+
+    The value of a map by CPU is those of all CPUs, each padded to whole words.
+    """
 
     def __init__(self, descriptor: int, key_bytes: int, value_bytes: int, entries: int) -> None:
         self.descriptor = descriptor

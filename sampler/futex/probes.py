@@ -16,9 +16,9 @@ from sampler.bpf.hooks import IOC_SET_BPF
 from sampler.bpf.refusals import refusal
 from sampler.futex import layout
 from sampler.futex.attachment import WHAT, Attachment, ProbeKind
-from sampler.futex.open_waits import OpenWait, waits_open_now
+from sampler.futex.open_waits import OpenWait, samples_of, waits_open_now
 from sampler.futex.unseen import is_32_bit, is_in_our_pid_namespace, note_of_32_bit, note_of_inner
-from sampler.perf_event import AttrFlags, PerfEventAttr, SampleFields
+from sampler.perf_event import PerfEventAttr
 from sampler.ring import RingBuffer
 
 MACHINE_PID_NAMESPACE = 0xEFFFFFFC
@@ -122,16 +122,17 @@ class FutexProbes:
         time.sleep(NOTICE_NS / 1e9)
         return ended_ns
 
-    def open_waits(self, ended_ns: int) -> tuple[OpenWait, ...]:
-        """Detaches, and returns the waits that were open at the end."""
+    def finish(self, ended_ns: int, stack_bytes: int) -> tuple[RawLocks, list[bytes]]:
+        """Detaches; returns what was counted, and samples of the waits that were open at the end."""
         self._attachment.detach()
         self._note_unseen()
         entries = self._maps["threads"].items()
         waits = (OpenWait.from_entry(int.from_bytes(tid, "little"), value) for tid, value in entries)
-        return tuple(wait for wait in waits if 0 < wait.start_ns < ended_ns)
+        open_waits = tuple(wait for wait in waits if 0 < wait.start_ns < ended_ns)
+        records = samples_of(open_waits, self._started_ns, ended_ns, stack_bytes, min(self._sample_ids))
+        return self._counted(open_waits), list(records)
 
-    def counted(self, open_waits: tuple[OpenWait, ...]) -> RawLocks:
-        """All that was counted."""
+    def _counted(self, open_waits: tuple[OpenWait, ...]) -> RawLocks:
         maps = self._maps
         losses = {
             name: int.from_bytes(maps["losses"].get(number.to_bytes(4, "little")) or b"", "little")
@@ -180,7 +181,7 @@ class FutexProbes:
 
     def _open_outputs(self, attr: PerfEventAttr, rings: list[RingBuffer]) -> None:
         """An event on each CPU that the programs have samples taken by, with the CPU samples' fields and their own."""
-        attr = _output_attr(attr)
+        attr = perf_event.output_attr(attr)
         for ring in rings:
             descriptor = perf_event.open_event(attr, -1, ring.cpu)
             self._outputs.append(descriptor)
@@ -230,13 +231,3 @@ class FutexProbes:
         namespace = os.stat("/proc/self/ns/pid")
         control = layout.CONTROL.pack(started_ns, ended_ns, self._interval_ns, namespace.st_dev, namespace.st_ino)
         self._maps["this_control"].put(bytes(4), control)
-
-
-def _output_attr(attr: PerfEventAttr) -> PerfEventAttr:
-    """Like the CPU samples' event, but written by programs, with bytes of theirs."""
-    output = PerfEventAttr.from_buffer_copy(attr)
-    output.type, output.config = perf_event.PERF_TYPE_SOFTWARE, perf_event.PERF_COUNT_SW_BPF_OUTPUT
-    output.sample_freq = 1  # as a period: each one counts
-    output.sample_type |= SampleFields.RAW
-    output.flags = AttrFlags.DISABLED | AttrFlags.SAMPLE_ID_ALL | AttrFlags.USE_CLOCKID
-    return output

@@ -1,0 +1,87 @@
+"""What tracing locks costs: measured on a lock of our own before the trace begins, and on the target in its course."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sampler import procfs
+from sampler.bpf.hooks import close_all
+from sampler.trace import lock_layout as layout
+from sampler.trace.lock_probes import LockFilter, LockProbe, LockPrograms
+
+MUTEX_BYTES = 64
+"""More than any libc's."""
+PAIRS = 100
+ROUNDS = 10
+SEEN_NS = 100
+"""Less is no probe's cost: our own libc is another one than the target's."""
+
+
+def pair_cost_ns(programs: LockPrograms, probes: Sequence[LockProbe]) -> float | None:
+    """How many nanoseconds longer it takes us to take a free lock and to give it back, when these probes are set here.
+
+    What was counted is forgotten. None where our own lock functions aren't among those. Raises `LockflameError`.
+    """
+    # Unlike CDLL it keeps Python's own lock meanwhile, which is made of the same functions.
+    libc = ctypes.PyDLL(None)
+    mutex = ctypes.create_string_buffer(MUTEX_BYTES)
+    before = _fastest_ns(libc, mutex)
+    descriptors = programs.attach(os.getpid(), probes)
+    try:
+        programs.set_control(0, layout.NEVER_NS, (0, 0), LockFilter(0, 0, 0))
+        during = _fastest_ns(libc, mutex)
+    finally:
+        programs.set_control(layout.NEVER_NS, layout.NEVER_NS, (0, 0), LockFilter(0, 0, 0))
+        close_all(descriptors)
+    programs.clear()
+    cost_ns = (during - before) / PAIRS
+    return cost_ns if cost_ns >= SEEN_NS else None
+
+
+def _fastest_ns(libc: ctypes.PyDLL, mutex: ctypes.Array[ctypes.c_char]) -> int:
+    return min(_round_ns(libc, mutex) for _ in range(ROUNDS))
+
+
+def _round_ns(libc: ctypes.PyDLL, mutex: ctypes.Array[ctypes.c_char]) -> int:
+    started_ns = time.perf_counter_ns()
+    for _ in range(PAIRS):
+        libc.pthread_mutex_lock(mutex)
+        libc.pthread_mutex_unlock(mutex)
+    return time.perf_counter_ns() - started_ns
+
+
+@dataclass(frozen=True, slots=True)
+class CpuTimes:
+    """What a process and its children had used at a time of the monotonic clock, in nanoseconds."""
+
+    at_ns: int
+    user_ns: int
+    system_ns: int
+
+    @classmethod
+    def now(cls, pid: int) -> CpuTimes:
+        """As they are now."""
+        user_ns, system_ns = procfs.cpu_times_ns(pid)
+        return cls(time.monotonic_ns(), user_ns, system_ns)
+
+
+def target_cost(before: tuple[CpuTimes, CpuTimes], during: tuple[CpuTimes, CpuTimes]) -> float | None:
+    """The share of the target's CPU time that goes into probes, 0 to 1; None where it used too little to tell.
+
+    Probes run in the kernel. What of its system time isn't in proportion to its user time, as it was before, is theirs.
+    """
+    user_before, user_during = (last.user_ns - first.user_ns for first, last in (before, during))
+    system_before, system_during = (last.system_ns - first.system_ns for first, last in (before, during))
+    used = user_during + system_during
+    if min(user_before, used) < _TELLING_NS:
+        return None
+    own = system_before * user_during / user_before
+    return min(max(system_during - own, 0) / used, 1.0)
+
+
+_TELLING_NS = 100_000_000
+"""The kernel counts in ticks of 10 ms."""

@@ -1,0 +1,1 @@
+X86_INS_RET: int
