@@ -9,10 +9,16 @@ from datetime import UTC, datetime
 from flame.layout import Layout
 from flame.text import amount, counted, isolated, percent
 from flame.tree import Tree
-from lockflame.profile import CAUSED_DELAY, CONTENTIONS, CPU, DELAY, SAMPLES, Profile, RecordingInfo, SampleType
+from lockflame.profile import CAUSED_DELAY, CONTENTIONS, CPU, DELAY, HELD, SAMPLES, Profile, RecordingInfo, SampleType
 
 _FEW_SAMPLES = 100
-_MEASURES = {CPU: "CPU time", DELAY: "time waited", CAUSED_DELAY: "time that others waited", CONTENTIONS: "waits"}
+_MEASURES = {
+    CPU: "CPU time",
+    DELAY: "time waited",
+    CAUSED_DELAY: "time that others waited",
+    CONTENTIONS: "waits",
+    HELD: "time held",
+}
 
 
 @dataclass(frozen=True, slots=True)

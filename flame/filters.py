@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flame.text import isolated, percent
 from lockflame.errors import LockflameError
-from lockflame.profile import CAUSED_DELAY, DELAY, SAMPLES, TRUNCATED_STACK, Profile
+from lockflame.profile import CAUSED_DELAY, DELAY, HELD, SAMPLES, TRUNCATED_STACK, Profile
 
 _THREADS_NAMED = 8
 
@@ -76,7 +76,7 @@ def _only(profile: Profile, kept: NDArray[np.bool_], what: str) -> Profile:
         cpu_time_ns=0,  # the kernel's counts are of the whole process
         run_delay_ns=0,
     )
-    of = "all time waited" if profile.sample_types[:1] in ((DELAY,), (CAUSED_DELAY,)) else "all samples"
+    of = "all time waited" if profile.sample_types[:1] in ((DELAY,), (CAUSED_DELAY,), (HELD,)) else "all samples"
     return with_note(replace(part, recording=recording), what, int(now), int(before), of)
 
 

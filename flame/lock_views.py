@@ -21,6 +21,7 @@ from flame.lock_marks import (
 )
 from flame.lock_stacks import Pieces, StackParts
 from flame.locks.attribution import attribute
+from flame.locks.lock_rows import release_type
 from flame.locks.rules import LockRules
 from flame.text import isolated
 from lockflame.errors import LockflameError
@@ -29,6 +30,8 @@ from lockflame.profile import (
     CONTENTIONS,
     CPU,
     DELAY,
+    HELD,
+    HOLDS,
     Profile,
     SampleColumns,
     SampleType,
@@ -38,7 +41,7 @@ from lockflame.profile import (
 FRAMES_MOST = 3_000_000
 """Of all stacks of a picture of chains; beyond, holders of little weight are put together."""
 
-_LOCK_TYPES = (CONTENTIONS, DELAY, CAUSED_DELAY)
+_LOCK_TYPES = (CONTENTIONS, DELAY, CAUSED_DELAY, HOLDS, HELD)
 _LOCKS_NAMED = 8
 # Notes in the place of a holder's stack, beside OTHERS.
 _UNRELEASED, _UNSAMPLED = -2, -3
@@ -64,7 +67,7 @@ def view_of(
 ) -> LockView:
     """One picture of a recorded profile.
 
-    Its sample types are: `wait` DELAY and CONTENTIONS, `holder` CAUSED_DELAY, `chain` DELAY. In all three the time of
+    Its sample types are: `wait` DELAY and CONTENTIONS, `holder` that of `release_type`, `chain` DELAY. In all three the time of
     a lock adds up to its exact total. `threads` (names or TIDs) are waiters, for `holder` those who released.
     Raises `LockflameError` if the profile was taken without locks, or has no such thread.
     """
@@ -78,9 +81,10 @@ def view_of(
     if name is ViewName.WAIT:
         return LockView(name, _waits(_part(shown, (DELAY, CONTENTIONS), threads), rules), idle_ns)
     if name is ViewName.HOLDER:
-        releases = _part(shown, (CAUSED_DELAY,), threads)
+        releases = _part(shown, (release_type(profile),), threads)
         return LockView(name, _holders(releases, rules, with_notes=not threads), idle_ns)
-    return LockView(name, _chains(_part(shown, (DELAY,), threads), _part(shown, (CAUSED_DELAY,)), rules), idle_ns)
+    releases = _part(shown, (release_type(profile),))
+    return LockView(name, _chains(_part(shown, (DELAY,), threads), releases, rules), idle_ns)
 
 
 def cpu_part(profile: Profile) -> Profile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import IO, cast
@@ -15,11 +15,12 @@ from google.protobuf.message import DecodeError
 
 from lockflame.errors import LockflameError, reason_of
 from lockflame.pprof_samples import decode_samples, encode_samples
-from lockflame.pprof_tables import Tables, decode_code, profile_of
+from lockflame.pprof_tables import Tables, decode_code, encode_code, profile_of, tables_of
 from lockflame.profile import (
     CPU,
     HISTOGRAM_BUCKETS,
     FutexOperation,
+    HoldTimes,
     Lock,
     Mapping,
     Memory,
@@ -28,8 +29,6 @@ from lockflame.profile import (
     SampleType,
     WaitEnds,
 )
-from lockflame.profile_pb2 import Function as FunctionMessage
-from lockflame.profile_pb2 import Location as LocationMessage
 from lockflame.profile_pb2 import Lock as LockMessage
 from lockflame.profile_pb2 import ProfileRows
 from lockflame.wire import WireError, check_top_level
@@ -56,19 +55,33 @@ _LOCK_VALUES = ("pid", "address", "has_owner", "is_idle", "total_ns", "max_ns", 
 
 def encode(profile: Profile) -> bytes:
     """The content of a `.pb.gz` file. The same profile gives the same bytes."""
-    message = ProfileRows()
+    return encode_tables(tables_of(profile))
+
+
+def encode_tables(tables: Tables) -> bytes:
+    """The same of columns."""
     strings = _Strings()
-    for sample_type in profile.sample_types:
-        message.sample_type.add(type=strings[sample_type.name], unit=strings[sample_type.unit])
-    _encode_code(message, profile, strings)
-    message.sample.extend(encode_samples(profile, strings.__getitem__))
-    message.lock.extend(_lock_message(lock) for lock in profile.locks)
-    _encode_recording(message, profile, strings)
-    message.format = FORMAT
-    message.string_table.extend(strings.table)
-    content = message.SerializeToString()
-    level = COMPRESSION_LEVEL if len(content) < LARGE_BYTES else LARGE_COMPRESSION_LEVEL
-    return gzip.compress(content, level, mtime=0)
+    head, tail = ProfileRows(), ProfileRows()
+    for sample_type in tables.sample_types:
+        head.sample_type.add(type=strings[sample_type.name], unit=strings[sample_type.unit])
+    _encode_mappings(tail, tables, strings)
+    functions, locations = encode_code(tables, strings.__getitem__)
+    tail.function.extend(functions)
+    tail.location.extend(locations)
+    samples = encode_samples(tables.rows, tables.locks, strings.__getitem__, _SAMPLE_FIELD)
+    tail.lock.extend(_lock_message(lock) for lock in tables.locks)
+    _encode_recording(tail, tables, strings)
+    tail.format = FORMAT
+    tail.string_table.extend(strings.table)
+    # Parts of a message one after the other are the whole: samples, which are many, never become one message of it.
+    return _gzipped([head.SerializeToString(), *samples, tail.SerializeToString()])
+
+
+def _gzipped(parts: Sequence[bytes]) -> bytes:
+    level = COMPRESSION_LEVEL if sum(map(len, parts)) < LARGE_BYTES else LARGE_COMPRESSION_LEVEL
+    # With the head of gzip (zlib's manual: 16 more than the bits of the window), which tells no time.
+    packer = zlib.compressobj(level, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    return b"".join([*map(packer.compress, parts), packer.flush()])
 
 
 class _Strings:
@@ -91,9 +104,9 @@ def _utf8(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _encode_code(message: ProfileRows, profile: Profile, strings: _Strings) -> None:
-    has_lines = any(line.line for location in profile.locations for line in location.lines)
-    for index, mapping in enumerate(profile.mappings):
+def _encode_mappings(message: ProfileRows, tables: Tables, strings: _Strings) -> None:
+    has_lines = bool(tables.locations.line_number.any())
+    for index, mapping in enumerate(tables.mappings):
         message.mapping.add(
             id=index + 1,
             memory_start=mapping.start,
@@ -107,26 +120,6 @@ def _encode_code(message: ProfileRows, profile: Profile, strings: _Strings) -> N
             has_line_numbers=has_lines,
             has_inline_frames=has_lines,
         )
-    for index, function in enumerate(profile.functions):
-        function_message = FunctionMessage(
-            id=index + 1,
-            name=strings[function.name],
-            system_name=strings[function.linkage_name],
-            filename=strings[function.path],
-            start_line=function.line,
-        )
-        message.function.append(function_message.SerializeToString())
-    for index, location in enumerate(profile.locations):
-        entry = LocationMessage(
-            id=index + 1,
-            mapping_id=location.mapping + 1,
-            address=location.address,
-            kind=location.kind,
-            unresolved_reason=strings[location.unresolved_reason],
-        )
-        for line in location.lines:
-            entry.line.add(function_id=line.function + 1, line=line.line)
-        message.location.append(entry.SerializeToString())
 
 
 def _lock_message(lock: Lock) -> LockMessage:
@@ -137,19 +130,26 @@ def _lock_message(lock: Lock) -> LockMessage:
         setattr(message, name, _utf8(getattr(lock, name)))
     for name in _ENDS:
         setattr(message, name, getattr(lock.ends, name))
-    used = max((index + 1 for index, count in enumerate(lock.histogram) if count), default=0)
-    message.histogram.extend(lock.histogram[:used])
+    message.histogram.extend(_without_empty_end(lock.histogram))
+    if lock.held is not None:
+        message.holds, message.held_ns, message.held_max_ns = lock.held.count, lock.held.total_ns, lock.held.max_ns
+        message.held_histogram.extend(_without_empty_end(lock.held.histogram))
     return message
 
 
-def _encode_recording(message: ProfileRows, profile: Profile, strings: _Strings) -> None:
-    info = profile.recording
+def _without_empty_end(histogram: tuple[int, ...]) -> tuple[int, ...]:
+    used = max((index + 1 for index, count in enumerate(histogram) if count), default=0)
+    return histogram[:used]
+
+
+def _encode_recording(message: ProfileRows, tables: Tables, strings: _Strings) -> None:
+    info = tables.recording
     message.time_nanos = info.started_unix_ns
     message.duration_nanos = info.duration_ns
     if info.frequency_asked_hz:
         message.period_type.type, message.period_type.unit = strings[CPU.name], strings[CPU.unit]
         message.period = 10**9 // info.frequency_asked_hz
-    if CPU in profile.sample_types:
+    if CPU in tables.sample_types:
         message.default_sample_type = strings[CPU.name]
     message.comment.extend(strings[note] for note in info.notes)
     for field in fields(RecordingInfo):
@@ -327,18 +327,26 @@ def _lock(message: LockMessage) -> Lock:
     """Raises `_Invalid`."""
     if message.memory not in _MEMORIES or message.operation not in _OPERATIONS:
         raise _Invalid("a lock's memory or operation isn't known")
-    if len(message.histogram) > HISTOGRAM_BUCKETS:
-        raise _Invalid(f"a lock's histogram has {len(message.histogram)} buckets")
+    histogram, held_histogram = (_histogram(buckets) for buckets in (message.histogram, message.held_histogram))
     ends = WaitEnds(**{name: getattr(message, name) for name in _ENDS})
     values = {name: getattr(message, name) for name in (*_LOCK_VALUES, *_LOCK_TEXTS)}
-    counts = (*message.histogram, message.total_ns, message.max_ns, message.threads, message.unreleased_ns)
+    held = HoldTimes(message.holds, message.held_ns, message.held_max_ns, held_histogram)
+    counts = (*histogram, message.total_ns, message.max_ns, message.threads, message.unreleased_ns)
+    counts += (held.count, held.total_ns, held.max_ns, *held_histogram)
     if min(*counts, *(getattr(ends, name) for name in _ENDS)) < 0:
         raise _Invalid("a lock has a count below 0")
-    padding = (0,) * (HISTOGRAM_BUCKETS - len(message.histogram))
     return Lock(
         memory=_MEMORIES[message.memory],
         operation=_OPERATIONS[message.operation],
         ends=ends,
-        histogram=(*message.histogram, *padding),
+        histogram=histogram,
+        held=held if held.count else None,
         **values,
     )
+
+
+def _histogram(buckets: Sequence[int]) -> tuple[int, ...]:
+    """A lock's histogram, with the empty buckets that aren't written. Raises `_Invalid`."""
+    if len(buckets) > HISTOGRAM_BUCKETS:
+        raise _Invalid(f"a lock's histogram has {len(buckets)} buckets")
+    return (*buckets, *((0,) * (HISTOGRAM_BUCKETS - len(buckets))))

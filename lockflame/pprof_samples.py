@@ -10,7 +10,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from lockflame.profile import Lock, Profile, SampleColumns, Stacks, Thread
+from lockflame.distinct_rows import DistinctRows
+from lockflame.profile import Lock, SampleColumns, Stacks, Thread
 from lockflame.profile_pb2 import Sample as SampleMessage
 from lockflame.wire import (
     BYTES,
@@ -20,9 +21,11 @@ from lockflame.wire import (
     last_value,
     packed,
     places_of,
+    ranges,
     read_fields,
     read_messages,
     read_packed,
+    row_blocks,
     varint,
 )
 
@@ -33,6 +36,8 @@ FIELDS_MOST = 256
 """Of a sample whose lists are packed, as all but the shortest should be: its labels, more or less."""
 # The field's key and the length, which tell where the first label begins.
 _LABEL_HEAD = 2
+_BLOCK_BYTES = 1 << 17
+_BLOCK_SAMPLES = 1 << 14
 _TEXT_LABELS = ("thread", "container")
 _NUMBER_LABELS = ("pid", "tid")
 
@@ -78,19 +83,11 @@ def _fields_of(messages: Sequence[bytes]) -> tuple[NDArray[np.uint8], Fields]:
             raise WireError(str(error)) from error
 
 
-def _lists(
-    data: NDArray[np.uint8], fields: Fields, number: int, count: int
-) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """The numbers of a repeated field of all messages, in a row, and how many each message has."""
-    parts = fields.of(number, VARINT, BYTES)
+def _values(data: NDArray[np.uint8], fields: Fields, count: int, types: int) -> NDArray[np.int64]:
+    parts = fields.of(_VALUE, VARINT, BYTES)
     values, lengths = read_packed(data, parts.start, parts.end)
     counts = np.zeros(count, np.int64)
     np.add.at(counts, parts.owner, lengths)
-    return values, counts
-
-
-def _values(data: NDArray[np.uint8], fields: Fields, count: int, types: int) -> NDArray[np.int64]:
-    values, counts = _lists(data, fields, _VALUE, count)
     wrong = np.flatnonzero(counts != types)
     if len(wrong):
         raise WireError(f"a sample has {int(counts[wrong[0]])} values instead of {types}")
@@ -99,21 +96,22 @@ def _values(data: NDArray[np.uint8], fields: Fields, count: int, types: int) -> 
 
 def _stacks(data: NDArray[np.uint8], fields: Fields, count: int, location_ids: NDArray[np.uint64]) -> Stacks:
     """That of each sample, equal or not."""
-    identifiers, counts = _lists(data, fields, _LOCATION_ID, count)
-    places = places_of(identifiers, location_ids, "location").astype(np.int32)
-    return Stacks(np.concatenate((np.zeros(1, np.int64), np.cumsum(counts))), places)
+    parts = fields.of(_LOCATION_ID, VARINT, BYTES)
+    counts = np.zeros(count, np.int64)
+    places = [np.zeros(0, np.int32)]
+    for first, end in row_blocks(parts.end - parts.start, _BLOCK_BYTES):
+        identifiers, lengths = read_packed(data, parts.start[first:end], parts.end[first:end])
+        places.append(places_of(identifiers, location_ids, "location").astype(np.int32))
+        np.add.at(counts, parts.owner[first:end], lengths)
+    return Stacks(np.concatenate((np.zeros(1, np.int64), np.cumsum(counts))), np.concatenate(places))
 
 
 def distinct_stacks(stacks: Stacks) -> tuple[NDArray[np.int32], Stacks]:
     """The stacks without those that were there before, and for each which of these it is: int32."""
-    content = np.ascontiguousarray(stacks.locations).tobytes()
-    width = stacks.locations.itemsize
-    places: list[int] = (stacks.offsets * width).tolist()
-    found: dict[bytes, int] = {}
-    number = [found.setdefault(content[start:end], len(found)) for start, end in itertools.pairwise(places)]
-    lengths = np.fromiter(map(len, found), np.int64, len(found)) // width
-    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
-    return np.array(number, np.int32), Stacks(offsets, np.frombuffer(b"".join(found), stacks.locations.dtype))
+    distinct = DistinctRows(np.int32)
+    number = distinct.add(stacks.locations, stacks.offsets)
+    locations, offsets = distinct.columns()
+    return number.astype(np.int32), Stacks(offsets, locations)
 
 
 def _threads(
@@ -155,30 +153,54 @@ def _labelled_alike(data: NDArray[np.uint8], labels: Fields, count: int) -> tupl
     groups: dict[bytes, int] = {}
     which = [groups.setdefault(content[a:b], len(groups)) for a, b in zip(starts, ends, strict=True)]
     found = np.array(which, np.int64)
-    _, chosen = np.unique(found, return_index=True)
+    chosen = np.zeros(len(groups), np.int64)
+    chosen[found] = np.arange(count)
     return found, chosen
 
 
-def encode_samples(profile: Profile, string: Callable[[str], int]) -> list[bytes]:
-    """A `Sample` message for each sample; `string` gives the index of a text in the string table."""
-    stacks = _lists_of(_LOCATION_ID, profile.stacks.locations.astype(np.uint64) + np.uint64(1), profile.stacks.offsets)
-    samples = profile.samples
-    width = samples.values.shape[1]
-    values = _lists_of(
-        _VALUE,
-        np.ascontiguousarray(samples.values).reshape(-1).view(np.uint64),
-        np.arange(len(samples) + 1, dtype=np.int64) * width,
-    )
-    threads = [_thread_labels(thread, string) for thread in profile.threads]
+def encode_samples(table: SampleTable, locks: Sequence[Lock], string: Callable[[str], int], field: int) -> list[bytes]:
+    """The samples as fields of this number, one after the other, in pieces of many samples.
+
+    `string` gives the index of a text in the string table.
+    """
+    threads = [_thread_labels(thread, string) for thread in table.threads]
     # The last is that of samples without a lock.
-    locks = [*(_lock_fields(index, lock, string) for index, lock in enumerate(profile.locks)), b""]
-    stack_rows: list[int] = samples.stack.tolist()
-    thread_rows: list[int] = samples.thread.tolist()
-    lock_rows: list[int] = samples.lock.tolist()
+    lock_fields = [*(_lock_fields(index, lock, string) for index, lock in enumerate(locks)), b""]
+    rows = np.arange(len(table.samples))
     return [
-        b"".join((stacks[stack], value, locks[lock], threads[thread]))
-        for stack, value, lock, thread in zip(stack_rows, values, lock_rows, thread_rows, strict=True)
+        _sample_fields(
+            field, table.samples.select(rows[first : first + _BLOCK_SAMPLES]), table.stacks, lock_fields, threads
+        )
+        for first in range(0, len(rows), _BLOCK_SAMPLES)
     ]
+
+
+def _sample_fields(
+    field: int, samples: SampleColumns, stacks: Stacks, locks: Sequence[bytes], threads: Sequence[bytes]
+) -> bytes:
+    used, stack = np.unique(samples.stack, return_inverse=True)
+    lengths = np.diff(stacks.offsets)[used]
+    locations = stacks.locations[ranges(stacks.offsets[used], lengths)].astype(np.uint64) + np.uint64(1)
+    width = samples.values.shape[1]
+    columns = (
+        (_lists_of(_LOCATION_ID, locations, np.append(0, np.cumsum(lengths))), stack),
+        (
+            _lists_of(_VALUE, samples.values.reshape(-1).view(np.uint64), np.arange(len(samples) + 1) * width),
+            np.arange(len(samples)),
+        ),
+        (locks, samples.lock),
+        (threads, samples.thread),
+    )
+    size = np.zeros(len(samples), np.int64)
+    parts = [b""] * (len(samples) * (len(columns) + 1))
+    for place, (texts, number) in enumerate(columns, 1):
+        size += np.fromiter(map(len, texts), np.int64, len(texts))[number]
+        parts[place :: len(columns) + 1] = map(texts.__getitem__, number.tolist())
+    sizes: list[int] = size.tolist()
+    key = varint(field << 3 | BYTES)
+    heads = {length: key + varint(length) for length in set(sizes)}
+    parts[:: len(columns) + 1] = map(heads.__getitem__, sizes)
+    return b"".join(parts)
 
 
 def _lists_of(number: int, values: NDArray[np.uint64], bounds: NDArray[np.int64]) -> list[bytes]:

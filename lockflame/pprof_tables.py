@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +11,16 @@ from numpy.typing import NDArray
 
 from lockflame.pprof_samples import SampleTable, distinct_stacks
 from lockflame.profile import FrameKind, Function, Line, Location, Lock, Mapping, Profile, RecordingInfo, SampleType
-from lockflame.wire import BYTES, WireError, last_value, places_of, read_fields, read_messages
+from lockflame.wire import (
+    BYTES,
+    WireError,
+    last_value,
+    places_of,
+    read_fields,
+    read_messages,
+    varint,
+    varint_messages,
+)
 
 FIELDS_MOST = 4096
 """Of a location: the functions that are inlined at it, more or less."""
@@ -85,7 +95,9 @@ def decode_code(
     function_id = last_value(parts, _LINE_FUNCTION, len(lines.owner)).view(np.uint64)
     owner, number = lines.owner, last_value(parts, _LINE_NUMBER, len(lines.owner))
     function = places_of(function_id, function_ids, "function")
-    unnamed = np.setdiff1d(np.arange(count), owner)
+    is_named = np.zeros(count, np.bool_)
+    is_named[owner] = True
+    unnamed = np.flatnonzero(~is_named)
     if len(unnamed):
         # Others leave addresses unnamed; a frame needs a name to be shown.
         names = [f"0x{value:x}" for value in address[unnamed].tolist()]
@@ -113,7 +125,8 @@ def _functions(messages: Sequence[bytes], strings: Sequence[str]) -> tuple[Funct
 
 def _identifiers(column: NDArray[np.int64], what: str) -> NDArray[np.uint64]:
     identifiers = column.view(np.uint64)
-    if len(np.unique(identifiers)) != len(identifiers) or (identifiers == 0).any():
+    ordered = np.sort(identifiers)
+    if (ordered[1:] == ordered[:-1]).any() or (ordered[:1] == 0).any():
         raise WireError(f"a {what} id is 0 or is used twice")
     return identifiers
 
@@ -123,6 +136,50 @@ def check_texts(column: NDArray[np.int64], strings: Sequence[str]) -> None:
     wrong = column[(column < 0) | (column >= len(strings))]
     if len(wrong):
         raise WireError(f"string {int(wrong[0])} is not in its string table")
+
+
+def encode_code(tables: Tables, string: Callable[[str], int]) -> tuple[list[bytes], list[bytes]]:
+    """A `Function` message for each function and a `Location` message for each location, with ids from 1 on.
+
+    `string` gives the index of a text in the file's string table.
+    """
+    functions, locations = tables.functions, tables.locations
+    texts = _interned(np.append(functions.texts, locations.reason), tables.strings, string)
+    reason = texts[functions.texts.size :]
+    columns = texts[: functions.texts.size].reshape(functions.texts.shape)
+    function_messages = varint_messages(
+        [
+            (_ID, np.arange(1, len(columns) + 1)),
+            *((number, columns[:, place]) for place, number in enumerate(_FUNCTION_TEXTS)),
+            (_START_LINE, functions.line),
+        ]
+    )
+    count = len(locations.address)
+    heads = varint_messages(
+        [(_ID, np.arange(1, count + 1)), (_MAPPING_ID, locations.mapping + 1), (_ADDRESS, locations.address)]
+    )
+    # Kinds that aren't known are read as the code of a process, and so they are written.
+    kind = np.where(np.isin(locations.kind, list(_KINDS)), locations.kind, FrameKind.USER)
+    tails = varint_messages([(_KIND, kind), (_REASON, reason)])
+    lines = varint_messages([(_LINE_FUNCTION, locations.line_function + 1), (_LINE_NUMBER, locations.line_number)])
+    key = varint(_LINE << 3 | BYTES)
+    framed = [b"".join((key, varint(len(line)), line)) for line in lines]
+    bounds: list[int] = locations.line_bounds.tolist()
+    location_messages = [
+        b"".join((head, *framed[first:end], tail))
+        for head, (first, end), tail in zip(heads, itertools.pairwise(bounds), tails, strict=True)
+    ]
+    return function_messages, location_messages
+
+
+def _interned(texts: NDArray[np.int64], strings: Sequence[str], string: Callable[[str], int]) -> NDArray[np.int64]:
+    """The indices of texts in the file's string table, which gets them in this order."""
+    used, first, which = np.unique(texts, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    index = np.zeros(len(used), np.int64)
+    places: list[int] = used[order].tolist()
+    index[order] = [string(strings[place]) for place in places]
+    return index[which]
 
 
 def profile_of(tables: Tables) -> Profile:

@@ -5,6 +5,7 @@ See https://protobuf.dev/programming-guides/encoding/. What reads raises `WireEr
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ ENTRIES_MOST = 8_000_000
 OTHER_BYTES_MOST = 64 << 20
 
 _VARINT_BYTES_MOST = 10
+_FIXED_LENGTH = np.array([0, 8, 0, 0, 0, 4, 0, 0])
+_IS_KNOWN = np.isin(np.arange(8), [VARINT, FIXED_64, BYTES, FIXED_32])
 _SPARSE_MOST = 8
 
 Ints = NDArray[np.int64]
@@ -72,25 +75,22 @@ def read_fields(data: NDArray[np.uint8], starts: Ints, ends: Ints, fields_most: 
     while len(owner):
         if len(steps) == fields_most:
             raise WireError(f"it has a part with more than {fields_most} fields")
-        key, at = read_varints(data, np.minimum(at, stop))
-        wire = (key & np.uint64(7)).astype(np.int64)
-        is_varint, is_bytes = wire == VARINT, wire == BYTES
-        if not (is_varint | is_bytes | (wire == FIXED_64) | (wire == FIXED_32)).all():
+        key, at = read_varints(data, at)
+        number, wire = (key >> np.uint64(3)).view(np.int64), (key & np.uint64(7)).view(np.int64)
+        if not _IS_KNOWN[wire].all():
             raise WireError("it has a field of an unknown type")
         value, after = read_varints(data, np.minimum(at, stop))
+        is_varint, is_bytes = wire == VARINT, wire == BYTES
         start = np.where(is_bytes, after, at)
-        left = np.maximum(stop - start, 0)
+        fixed = np.where(is_varint, after - at, _FIXED_LENGTH[wire]).view(np.uint64)
+        length = np.where(is_bytes, value, fixed)
+        left = stop - start
         # A length may be any number: compared before it is added.
-        if (is_bytes & (value > left.astype(np.uint64))).any():
+        if (left < 0).any() or (length > left.view(np.uint64)).any() or not number.all():
             raise WireError("it has a field that is cut off")
-        length = np.where(is_bytes, np.minimum(value, left.astype(np.uint64)).astype(np.int64), 0)
-        end = np.where(is_varint, after, start + length)
-        end = np.where(wire == FIXED_64, start + 8, np.where(wire == FIXED_32, start + 4, end))
-        if (end > stop).any() or (key >> np.uint64(3) == 0).any():
-            raise WireError("it has a field that is cut off")
-        number = np.minimum(key >> np.uint64(3), np.uint64(1 << 40)).astype(np.int64)
+        end = start + length.view(np.int64)
         steps.append((owner, number, wire, np.where(is_varint, value, np.uint64(0)), start, end))
-        goes_on = end < stop
+        goes_on = np.flatnonzero(end < stop)
         owner, at, stop = owner[goes_on], end[goes_on], stop[goes_on]
     if not steps:
         none = np.zeros(0, np.int64)
@@ -100,6 +100,8 @@ def read_fields(data: NDArray[np.uint8], starts: Ints, ends: Ints, fields_most: 
 
 def read_messages(messages: Sequence[bytes], fields_most: int) -> tuple[NDArray[np.uint8], Fields]:
     """All messages in a row, with the padding, and their fields as `read_fields` gives them."""
+    # A list of protobuf's own makes its bytes anew each time.
+    messages = list(messages)
     ends = np.cumsum(np.fromiter(map(len, messages), np.int64, len(messages)))
     starts = np.concatenate((np.zeros(1, np.int64), ends[:-1]))[: len(ends)]
     data = np.frombuffer(b"".join((*messages, PADDING)), np.uint8)
@@ -120,9 +122,9 @@ def places_of(wanted: NDArray[np.uint64], known: NDArray[np.uint64], what: str) 
         # Numbered in a row, more or less: looked up in a table.
         table = np.full(int(known.max()) + 1, -1, np.int64)
         table[known.astype(np.int64)] = np.arange(len(known))
-        is_known = wanted <= known.max()
-        place = table[np.where(is_known, wanted, np.uint64(0)).astype(np.int64)]
-        is_known &= place >= 0
+        last = known.max()
+        place = table[np.minimum(wanted, last).view(np.int64)]
+        is_known = (place >= 0) & (wanted <= last)
         if not is_known.all():
             raise WireError(f"{what} {int(wanted[~is_known][0])} is not in it")
         return place
@@ -188,23 +190,39 @@ def read_varints(data: NDArray[np.uint8], at: Ints) -> tuple[NDArray[np.uint64],
 def read_packed(data: NDArray[np.uint8], starts: Ints, ends: Ints) -> tuple[NDArray[np.uint64], Ints]:
     """All varints in the ranges, in a row, and how many each range has: uint64[n], int64[ranges]."""
     content = data[ranges(starts, ends - starts)]
-    is_last = content < 0x80
-    lasts = np.flatnonzero(is_last)
     bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(ends - starts)))
-    counts = np.diff(np.searchsorted(lasts, bounds))
+    goes_on = content >= 0x80
     filled = np.flatnonzero(ends > starts)
-    if not is_last[bounds[filled + 1] - 1].all():
+    if goes_on[bounds[filled + 1] - 1].any():
         raise WireError("it has a number that is cut off")
-    firsts = np.concatenate((np.zeros(1, np.int64), lasts[:-1] + 1))[: len(lasts)]
-    lengths = lasts - firsts + 1
-    longest = int(lengths.max(initial=0))
-    if longest > _VARINT_BYTES_MOST:
-        raise WireError("it has a number of more than 10 bytes")
-    values = (content[firsts] & 0x7F).astype(np.uint64)
-    for index in range(1, longest):
-        rows = np.flatnonzero(lengths > index)
-        values[rows] |= (content[firsts[rows] + index] & 0x7F).astype(np.uint64) << np.uint64(7 * index)
-    return values, counts
+    is_first = np.ones(len(content), np.bool_)
+    is_first[1:] = ~goes_on[:-1]
+    firsts = np.flatnonzero(is_first)
+    counts = np.diff(np.searchsorted(firsts, bounds))
+    # At each byte the number that would begin there, in a type that is just wide enough: most are small.
+    low = content & 0x7F
+    values = low.astype(np.uint16)
+    reaches = goes_on
+    for index in range(1, _VARINT_BYTES_MOST + 1):
+        reaches = reaches[: len(content) - index]
+        if not reaches.any():
+            return values[firsts].astype(np.uint64), counts
+        if 7 * (index + 1) > 8 * values.itemsize:
+            values = values.astype(np.uint32 if index < 4 else np.uint64)
+        values[:-index] |= (low[index:] * reaches).astype(values.dtype) << values.dtype.type(7 * index)
+        reaches = reaches & goes_on[index:]
+    raise WireError("it has a number of more than 10 bytes")
+
+
+def row_blocks(lengths: Ints, numbers_most: int) -> list[tuple[int, int]]:
+    """Rows of so many numbers in blocks of about `numbers_most`, or of a single row: its first row and its end.
+
+    Large arrays come from the kernel page by page and go back to it: what is computed block by block takes less memory
+    and less time.
+    """
+    block = (np.cumsum(lengths) - 1) // numbers_most
+    firsts: list[int] = np.flatnonzero(np.diff(block, prepend=-2)).tolist()
+    return list(itertools.pairwise([*firsts, len(block)]))
 
 
 def packed(values: NDArray[np.uint64]) -> tuple[bytes, Ints]:
@@ -223,6 +241,22 @@ def packed(values: NDArray[np.uint64]) -> tuple[bytes, Ints]:
         byte = (values[rows] >> np.uint64(7 * index)).astype(np.uint8) & 0x7F
         content[bounds[rows] + index] = byte | np.where(lengths[rows] > index + 1, 0x80, 0).astype(np.uint8)
     return content.tobytes(), bounds
+
+
+def varint_messages(columns: Sequence[tuple[int, NDArray[np.int64] | NDArray[np.uint64]]]) -> list[bytes]:
+    """A message for each row of the columns, which are varint fields by number; zeros are left out as proto3 has it."""
+    values = np.stack([column.view(np.uint64) for _, column in columns], axis=1)
+    keys = np.array([number << 3 | VARINT for number, _ in columns], np.uint64)
+    pairs = np.stack(np.broadcast_arrays(keys, values), axis=2)
+    is_there = values != 0
+    content, places = packed(pairs[is_there].reshape(-1))
+    return pieces(content, places[np.append(0, 2 * np.cumsum(is_there.sum(axis=1)))])
+
+
+def pieces(content: bytes, bounds: Ints) -> list[bytes]:
+    """What is between two bounds each."""
+    places: list[int] = bounds.tolist()
+    return [content[start:end] for start, end in itertools.pairwise(places)]
 
 
 def varint(value: int) -> bytes:

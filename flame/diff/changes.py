@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ SHADE_LABELS = (
 """What the legend calls them."""
 
 _QUARTER, _HALF = 0.25, 0.5
+_SAME = 0.1
+"""Values are about the same that differ by no more than this part of them."""
 _SUFFIXES = {"per second of recording": "/s", "per unit of work": "/unit", "": ""}
 _SHARE = "of the total"
 
@@ -95,12 +97,30 @@ def measure_of(unit: str, scales: tuple[Scale, Scale]) -> Measure:
 
 def frame_changes(union: Union, merged: Merged) -> Changes:
     """The changes of the frames in a picture's layout, one entry each."""
-    node = merged.layout.node
+    tree, node = merged.tree, merged.layout.node
 
     def summed(row: Floats) -> Floats:
-        return node_weights(merged.tree, row)[node]
+        return node_weights(tree, row)[node]
 
-    return compared(*(side_values(side, summed, len(node)) for side in (union.before, union.after)))
+    before, after = (side_values(side, summed, len(node)) for side in (union.before, union.after))
+    # A frame that has all of its caller's time is the same to look at.
+    row = np.zeros(len(tree), np.int64)
+    row[node] = np.arange(len(node))
+    caller = row[tree.parent[node]]
+    is_other = (before.value != before.value[caller]) | (after.value != after.value[caller])
+    is_other[:1] = True
+    changes = compared(before, after, is_other)
+    return judged_as(changes, whole_change(union), np.zeros_like(node, np.int64))
+
+
+def whole_change(union: Union) -> Changes:
+    """The change of all paths together, which is looked at alone."""
+
+    def summed(row: Floats) -> Floats:
+        return np.array([row.sum()])
+
+    before, after = (side_values(side, summed, 1) for side in (union.before, union.after))
+    return compared(before, after)
 
 
 def side_values(recorded: Recorded, summed: Callable[[Floats], Floats], count: int) -> Side:
@@ -111,13 +131,39 @@ def side_values(recorded: Recorded, summed: Callable[[Floats], Floats], count: i
     return side_of(weights, squared, recorded.scale, recorded.run_spread)
 
 
-def compared(before: Side, after: Side) -> Changes:
-    """The changes of these values, as many as were looked at."""
+def compared(before: Side, after: Side, looked_at: NDArray[np.bool_] | None = None) -> Changes:
+    """The changes of these values. Those `looked_at` are as many different ones as a reader sees; by default all."""
+    before, after = _with_sample(before, after), _with_sample(after, before)
     first, second = equal_variances(before, after)
-    tests = tests_among((before, after))
+    tests = tests_among((before, after) if looked_at is None else (before.at(looked_at), after.at(looked_at)))
     stands_out = is_significant(before.value, first, after.value, second, tests)
     step = np.where(stands_out, steps(before.value, after.value), 0)
     return Changes(before.value, after.value, limit(tests) * np.sqrt(first + second), step)
+
+
+def judged_as(changes: Changes, others: Changes, index: NDArray[np.int64]) -> Changes:
+    """Changes of about the same values as one of `others`, which are fewer to look at, stand out where that does.
+
+    `index` int64[n] is which of them it might be for each, or -1. A reader would find it odd if a function stood out,
+    but not the frame that is nearly all there is of it.
+    """
+    if not (len(changes) and len(others)):
+        return changes
+    is_same = (
+        (index >= 0)
+        & np.isclose(changes.before, others.before[index], rtol=_SAME, atol=0)
+        & np.isclose(changes.after, others.after[index], rtol=_SAME, atol=0)
+        & (others.step[index] != 0)
+        & (changes.step == 0)
+    )
+    noise = np.where(is_same, np.minimum(others.noise[index], changes.noise), changes.noise)
+    is_now = is_same & (np.abs(changes.after - changes.before) > noise)
+    return replace(changes, noise=noise, step=np.where(is_now, steps(changes.before, changes.after), changes.step))
+
+
+def _with_sample(side: Side, other: Side) -> Side:
+    """A side of which nothing was seen at all: a sample would have weighed what one weighs on the other side."""
+    return side if side.sample > 0 else replace(side, sample=other.sample)
 
 
 def steps(before: Floats, after: Floats) -> NDArray[np.int64]:
@@ -148,13 +194,17 @@ def in_words(measure: Measure, changes: Changes) -> list[str]:
 
 
 def change_text(before: float, after: float) -> str:
-    """`−50 %`, `+3.2 %`, `new` or `gone`."""
+    """`−50 %`, `+3.2 %`, `new` or `gone`. Only what is gone is all of it: else it is `−99.9 %` at most."""
     if not before or not after:
         return "new" if after else "gone" if before else "±0 %"
     change = 100 * (after - before) / before
     if abs(change) < 0.05:
         return "±0 %"
-    digits = f"{abs(change):,.0f}" if abs(change) >= 10 else f"{abs(change):.1f}".removesuffix(".0")
+    size = abs(change)
+    if change < -99:
+        digits = f"{min(size, 99.9):.1f}"
+    else:
+        digits = f"{size:,.0f}" if size >= 10 else f"{size:.1f}".removesuffix(".0")
     return f"{'+' if change > 0 else '−'}{digits} %"
 
 

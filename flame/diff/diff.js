@@ -68,7 +68,9 @@ function changeText(before, after) {
   const change = (100 * (after - before)) / before;
   const size = Math.abs(change);
   if (size < 0.05) return "±0 %";
-  const digits = size < 10 ? size.toFixed(1).replace(".0", "") : Math.round(size).toLocaleString("en");
+  let digits = size < 10 ? size.toFixed(1).replace(".0", "") : Math.round(size).toLocaleString("en");
+  // Only what is gone is all of it.
+  if (change < -99) digits = Math.min(size, 99.9).toFixed(1);
   return `${change > 0 ? "+" : "−"}${digits} %`;
 }
 

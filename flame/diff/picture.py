@@ -9,7 +9,17 @@ import numpy as np
 
 from flame.captions import Fact, left_out, measure_name
 from flame.contention import Contention
-from flame.diff.captions import HINT, diff_heading, of_side, side_completeness, side_facts, swatches, together
+from flame.diff.captions import (
+    HINT,
+    diff_heading,
+    lock_notes,
+    of_side,
+    side_completeness,
+    side_facts,
+    side_notes,
+    swatches,
+    together,
+)
 from flame.diff.changes import (
     SHADES,
     STEPS,
@@ -17,10 +27,12 @@ from flame.diff.changes import (
     Measure,
     frame_changes,
     in_words,
+    judged_as,
     measure_of,
 )
-from flame.diff.matching import comparable
+from flame.diff.inclusive import Functions, functions_of
 from flame.diff.normalize import Scale
+from flame.diff.shown import Shown
 from flame.diff.union import Union, joined, unite
 from flame.diff.worst import worst_changes
 from flame.document import PLAIN_SCRIPTS, PLAIN_STYLES, Picture, document, nothing
@@ -30,6 +42,7 @@ from flame.furniture import HINT as PLAIN_HINT
 from flame.furniture import LINE, MARGIN, WIDTH, Legend, draw_legend, footer, header, plain_swatches
 from flame.layout import MIN_WIDTH
 from flame.listing import Listing
+from flame.lock_marks import ViewName
 from flame.locks.attribution import Verdict, attribute
 from flame.locks.rule_file import load_rules
 from flame.locks.rules import LockRules
@@ -37,8 +50,7 @@ from flame.locks.sites import NEGLIGIBLE_SHARE
 from flame.palette import LOCK_PALETTE, PALETTES, ROOT_PALETTE
 from flame.text import isolated
 from flame.views import Merged, Merger, View, all_views
-from lockflame.errors import LockflameError
-from lockflame.profile import CPU, SAMPLES, Profile, SampleType
+from lockflame.profile import CPU, SAMPLES
 
 _SCRIPTS = (*PLAIN_SCRIPTS[:-1], "diff/diff.js", PLAIN_SCRIPTS[-1])
 _STYLES = (*PLAIN_STYLES, "diff/diff.css")
@@ -51,41 +63,36 @@ _SIGNS = {-STEPS: "− ", STEPS: "+ "}
 
 
 def render_diff(
-    before: Sequence[Profile],
-    after: Sequence[Profile],
-    before_scale: Scale,
-    after_scale: Scale,
+    shown: Shown,
+    scales: tuple[Scale, Scale],
     *,
-    sample_type: SampleType | None = None,
     rules: LockRules | None = None,
     title: str | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """A whole SVG document, to be written as UTF-8; the same profiles give the same text.
 
-    The profiles of a side are recordings of the same. Pictures of lock waits are compared as `view_of` makes them.
-    `sample_type` is by default CPU time, or else the first that all profiles have; `rules` say what a lock is. Names of
-    functions are made comparable. Raises `LockflameError` if there is no sample type that all profiles have.
+    `scales` make the values of its sides comparable. `rules` say what a lock is. `notes` are whole sentences that the
+    reader has to know of the comparison.
     """
-    profiles = [comparable(profile) for profile in (*before, *after)]
-    before, after = profiles[: len(before)], profiles[len(before) :]
-    chosen = _common_type(profiles, sample_type)
-    scales = (before_scale, after_scale)
+    chosen = shown.sample_type
     name = measure_name(chosen)
-    union = unite(before, after, scales, chosen, ("difference", f"{name} before", f"{name} after"))
+    union = unite(shown.before, shown.after, scales, chosen, ("difference", f"{name} before", f"{name} after"))
     contention = _contention(union, rules or load_rules()) if chosen in (CPU, SAMPLES) else None
     merger = Merger(union.profile, contention, picture_width=WIDTH - 2 * MARGIN, min_width=MIN_WIDTH)
     measure = measure_of(chosen.unit, scales)
     attribution = contention.attribution if contention else None
-    listing = worst_changes(union, merger.stacks, attribution, measure, name)
     merged = merger.merged(union.types[0], from_leaf=False)
-    changes = frame_changes(union, merged)
-    words = _words(before, after, merged, chosen, title, listing)
+    functions = functions_of(union, merger.stacks)
+    changes = _frame_changes(union, merged, functions)
+    listing = worst_changes(union, merger.stacks, attribution, functions, measure, name)
+    words = _words(shown, merged, title, listing, notes)
     picture = _draw(union, merged, changes, measure, words)
     if picture.is_empty:
         return document(picture, "", styles=_STYLES)
     first = _with_changes(merger.view(merged, listing.entries), changes, union)
     inverted = merger.merged(union.types[0], from_leaf=True, is_pruned=True)
-    second = _with_changes(merger.view(inverted, ()), frame_changes(union, inverted), union)
+    second = _with_changes(merger.view(inverted, ()), _frame_changes(union, inverted, functions), union)
     known = {(union.types[0], False): first, (union.types[0], True): second}
     pairs = all_views(union.profile, merger, union.types[0], known, listing.entries)
     data = embedded_data(
@@ -110,7 +117,8 @@ def render_diff(
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """What the picture says beside its frames. `measured` and `completeness` begin a line with each sequence."""
+    """What the picture says beside its frames. `measured` and `completeness` begin a line with each sequence.
+    `of_locks` is what tooltips of locks' frames say besides, by name."""
 
     title: str
     name: str
@@ -118,21 +126,16 @@ class _Words:
     measured: list[list[Fact]]
     completeness: list[list[Fact]]
     warnings: list[Fact]
-    notes: tuple[str, ...]
+    notes: list[str]
+    nothing: str
+    of_locks: dict[str, str]
     listing: Listing
 
 
-def _common_type(profiles: Sequence[Profile], wanted: SampleType | None) -> SampleType:
-    common = [
-        kind
-        for kind in (profiles[0].sample_types if profiles else ())
-        if all(kind in profile.sample_types for profile in profiles)
-    ]
-    for kind in (wanted,) if wanted else (CPU, *common):
-        if kind in common:
-            return kind
-    what = f"have {isolated(wanted.name)}" if wanted else "have a sample type in common"
-    raise LockflameError("cannot compare the profiles", f"not all of them {what}", "compare recordings of one kind")
+def _frame_changes(union: Union, merged: Merged, functions: Functions) -> Changes:
+    """The changes of the picture's frames; one that is nearly all there is of its function is judged as that."""
+    frame = merged.tree.frame[merged.layout.node].astype(np.int64)
+    return judged_as(frame_changes(union, merged), functions.changes, frame)
 
 
 def _contention(union: Union, rules: LockRules) -> Contention | None:
@@ -144,34 +147,30 @@ def _contention(union: Union, rules: LockRules) -> Contention | None:
     return Contention(attribution, share, (), ()) if share >= NEGLIGIBLE_SHARE else None
 
 
-def _words(
-    before: Sequence[Profile],
-    after: Sequence[Profile],
-    merged: Merged,
-    sample_type: SampleType,
-    title: str | None,
-    listing: Listing,
-) -> _Words:
-    sides = {"before": before, "after": after}
+def _words(shown: Shown, merged: Merged, title: str | None, listing: Listing, notes: Sequence[str]) -> _Words:
+    view, sample_type = shown.view, shown.sample_type
+    sides = {"before": shown.before, "after": shown.after}
     recordings = {side: together([profile.recording for profile in profiles]) for side, profiles in sides.items()}
-    commands = list(dict.fromkeys(recording.command for recording in recordings.values()))
     completeness = {
-        side: side_completeness(
-            replace(joined(profiles, sample_type), recording=recordings[side]), merged.layout, sample_type
-        )
+        side: side_completeness(replace(joined(profiles, sample_type), recording=recordings[side]), merged.layout, view)
         for side, profiles in sides.items()
     }
     return _Words(
-        title=isolated(title) if title else diff_heading(before, after, sample_type),
+        title=isolated(title) if title else diff_heading(shown.before, shown.after, sample_type, view),
         name=measure_name(sample_type),
-        commands=commands,
-        measured=[of_side(side, side_facts(profiles)) for side, profiles in sides.items()],
+        commands=list(dict.fromkeys(recording.command for recording in recordings.values())),
+        measured=[
+            of_side(side, side_facts(profiles, view, idle_ns))
+            for (side, profiles), idle_ns in zip(sides.items(), shown.idle_ns, strict=True)
+        ],
         completeness=[
             *(of_side(side, facts) for side, facts in completeness.items()),
             [left_out(merged.layout)],
         ],
         warnings=[Fact(f"{side}: {fact.text}") for side, facts in completeness.items() for fact in facts if fact.warns],
-        notes=tuple(dict.fromkeys(note for recording in recordings.values() for note in recording.notes)),
+        notes=[*notes, *side_notes(recordings["before"].notes, recordings["after"].notes)],
+        nothing="No samples on either side" if view is ViewName.CPU else "No waits on either side",
+        of_locks={} if view is ViewName.CPU else lock_notes(shown.before, shown.after, view),
         listing=listing,
     )
 
@@ -213,9 +212,9 @@ def _draw(union: Union, merged: Merged, changes: Changes, measure: Measure, word
             measured=in_words(measure, changes),
             whole=f"{measure.both(float(changes.before[0]), float(changes.after[0]))} {words.name}",
         )
-        frames, bottom = draw_frames(union.profile, merged, look, top, full_names=False)
+        frames, bottom = draw_frames(union.profile, merged, look, top, full_names=False, notes=words.of_locks)
     else:
-        frames, bottom = nothing("No samples on either side: there is nothing to show.", top)
+        frames, bottom = nothing(f"{words.nothing}: there is nothing to show.", top)
     foot, height = footer(words.completeness, words.notes, bottom)
     geometry = Geometry(WIDTH, MARGIN, top, bottom, height, ROW_HEIGHT, MIN_ROW_HEIGHT, FRAMES_HEIGHT, layout.min_width)
     return Picture(words.title, head, frames, foot, geometry, len(layout) == 0)

@@ -55,7 +55,7 @@ def pair_up(before: Sequence[Profile], after: Sequence[Profile]) -> Sides:
 
 
 def _common_type(before: Sequence[Profile], after: Sequence[Profile]) -> tuple[SampleType, list[str]]:
-    """CPU time, or else the first type that all files have; and what types are left out."""
+    """CPU time, or time waited, or else the first type that all files have; and what types are left out."""
     types = [profile.sample_types for profile in (*before, *after)]
     common = [kind for kind in types[0] if all(kind in other for other in types)]
     if not common:
@@ -64,7 +64,7 @@ def _common_type(before: Sequence[Profile], after: Sequence[Profile]) -> tuple[S
             f"the files have no sample type in common: {_type_names(before)} before, {_type_names(after)} after",
             "give profiles of the same kind",
         )
-    chosen = CPU if CPU in common else common[0]
+    chosen = next((kind for kind in (CPU, DELAY) if kind in common), common[0])
     # Waits are spoken of on their own.
     left = sorted({kind.name for other in types for kind in other if kind not in common} - _WAIT_TYPES)
     notes = [f"sample types that aren't in all files are left out: {', '.join(left)}"] if left else []

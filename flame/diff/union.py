@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flame.diff.functions import weights_and_squares
+from flame.diff.inlining import with_one_sort_of_frame
 from flame.diff.locks import BURST, WAIT_SPREAD
 from flame.diff.noise import RUN_SPREAD, Floats
 from flame.diff.normalize import Scale
+from flame.diff.wait_spread import wait_weights_and_squares
 from flame.frames import frame_stacks, stack_weights
 from flame.tree import merge
 from lockflame.profile import (
@@ -75,11 +77,13 @@ def unite(
     sample_type: SampleType,
     names: tuple[str, str, str],
 ) -> Union:
-    """Match the stacks of both sides by their frames: function, kind, inlined or not. `names` are those of the sample
-    types that it gets: difference, before, after."""
+    """Match the stacks of both sides by their frames: function and kind, whether it was inlined or not. `names` are
+    those of the sample types that it gets: difference, before, after."""
     profiles = (*before, *after)
-    whole = joined(profiles, sample_type)
-    columns = [weights_and_squares(profile, sample_type) for profile in profiles]
+    is_waits = sample_type in _WAITS
+    whole = with_one_sort_of_frame(joined(profiles, sample_type))
+    measured = wait_weights_and_squares if is_waits else weights_and_squares
+    columns = [measured(profile, sample_type) for profile in profiles]
     flat = np.concatenate([weights for weights, _ in columns]) if columns else np.zeros(0)
     tree = merge(frame_stacks(whole), (flat > 0).astype(np.int64), sample_type)
     merged = np.flatnonzero(tree.end_node >= 0)
@@ -88,7 +92,7 @@ def unite(
     _, first, counts = np.unique(tree.end_node[heaviest], return_index=True, return_counts=True)
     path = np.full(len(flat), -1, np.int64)
     path[heaviest] = np.repeat(np.arange(len(first)), counts)
-    sides = _recorded((before, after), scales, columns, path, len(first), is_waits=sample_type in _WAITS)
+    sides = _recorded((before, after), scales, columns, path, len(first), is_waits=is_waits)
     values = [side.weights.sum(axis=0) * side.scale.factor for side in sides]
     resolution = _resolution(max((float(value.sum()) for value in values), default=0.0))
     weights = [np.maximum(np.rint(value * resolution), value > 0).astype(np.int64) for value in values]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_BAR = 52
-_SUFFIXES = "KMGT"
+from flame.histograms.histogram import Histogram, Unit, log2_buckets
+from flame.histograms.text import PIPE_WIDTH, row_lines
 
 
 def quantile_ns(histogram: Sequence[int], share: float, max_ns: int) -> int:
@@ -36,31 +36,12 @@ def buckets(histogram: Sequence[int]) -> list[tuple[int, int]]:
     return [(1 << bucket, histogram[bucket]) for bucket in range(filled[0], filled[-1] + 1)] if filled else []
 
 
-def histogram_lines(histogram: Sequence[int]) -> list[str]:
-    """A line for each bucket, such as `[1K, 2K)  12 |@@@@    |`, times in nanoseconds, K being 1024 of them."""
-    rows = buckets(histogram)
-    most = max((count for _, count in rows), default=0)
-    width = max((len(f"{count:,}") for _, count in rows), default=0)
-    return [
-        f"{_range(upper_ns):<14} {count:>{width},} |{'@' * (count * _BAR // most):<{_BAR}}|" for upper_ns, count in rows
-    ]
+def histogram_lines(histogram: Sequence[int], width: int = PIPE_WIDTH) -> list[str]:
+    """A line for each bucket, such as `[1.02 µs, 2.05 µs) 12 |@@@@    |`, none longer than `width`."""
+    return list(row_lines(Histogram((), Unit.NANOSECONDS, log2_buckets(dict(enumerate(histogram)))), width))
 
 
 def _bounds(bucket: int, max_ns: int) -> tuple[int, int]:
     """The times that the waits of a bucket can have: none is longer than the longest."""
     low = 1 << (bucket - 1) if bucket else 0
     return low, max(low, min(1 << bucket, max_ns))
-
-
-def _range(upper_ns: int) -> str:
-    return f"[{_scaled(upper_ns // 2)}, {_scaled(upper_ns)})"
-
-
-def _scaled(power_of_two: int) -> str:
-    suffix = ""
-    for larger in _SUFFIXES:
-        if power_of_two < 1024:
-            break
-        power_of_two //= 1024
-        suffix = larger
-    return f"{power_of_two}{suffix}"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flame.locks.attribution import OWN, Attribution, Verdict, attribute
 from flame.locks.rules import LockRules
 from flame.locks.sites import SiteKey, sites_of_stacks
-from lockflame.profile import CAUSED_DELAY, DELAY, FrameKind, Profile, SampleType
+from lockflame.profile import CAUSED_DELAY, DELAY, HELD, FrameKind, Profile, SampleType
 
 FUTEX = "futex"
 """The kind of a lock of which only the system call is known."""
@@ -30,7 +30,7 @@ class LockRows:
 
     `lock`, `stack` and `thread` index the profile's tables, `site` indexes `sites` and is -1 where the stack has none
     (a marker instead of what no sample stands for): int64[rows] each. `delay_ns` is what was waited, `caused_ns` what
-    a release is charged with, int64[rows]. `is_idle` (bool[rows]): the rules say that the stack waits for an event.
+    a release is charged with, or in a trace the time held, int64[rows]. `is_idle` (bool[rows]): the rules say that the stack waits for an event.
     `depth` (int32[stacks]) is how many frames a stack has before its site, -1 without one.
     """
 
@@ -64,10 +64,15 @@ def lock_rows(profile: Profile, rules: LockRules) -> LockRows:
         thread=samples.thread[rows].astype(np.int64),
         site=np.where(site >= 0, np.append(index, -1)[site], -1),
         delay_ns=_column(profile, DELAY)[rows],
-        caused_ns=_column(profile, CAUSED_DELAY)[rows],
+        caused_ns=_column(profile, release_type(profile))[rows],
         is_idle=attribution.verdict[stack] == Verdict.LOCKING,
         depth=attribution.depth,
     )
+
+
+def release_type(profile: Profile) -> SampleType:
+    """What is known of those who release locks: what others waited meanwhile, or in a trace how long they held them."""
+    return HELD if HELD in profile.sample_types else CAUSED_DELAY
 
 
 def wait_sites(keys: list[SiteKey]) -> tuple[tuple[WaitSite, ...], NDArray[np.int64]]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lockflame.cli.output import Output, OutputType, check_writable, write_file
+from lockflame.cli.diff_picture import VIEWS, VIEWS_HINT, draw, picture_of
+from lockflame.cli.output import Output, OutputType, check_writable
 from lockflame.cli.terminal import printable, say
 from lockflame.errors import LockflameError
 
@@ -87,6 +88,12 @@ class Compared:
     "-o", "--output", type=OutputType((".svg",)), help="Draw the difference flame graph as well: an .svg file."
 )
 @click.option(
+    "--view",
+    type=click.Choice(VIEWS),
+    help="What the picture shows: CPU time; time waited, by who waits for locks; or by who holds them. "
+    "[default: cpu, wait if there is no CPU time]",
+)
+@click.option(
     "--normalize",
     type=click.Choice(("second", "total", "none")),
     help="Compare values per second of recording, as shares of the total, or as they are. "
@@ -122,6 +129,7 @@ def diff_command(
     before: tuple[str, ...],
     after: tuple[str, ...],
     output: Output | None,
+    view: str | None,
     normalize: str | None,
     works: tuple[tuple[str, float], ...],
     top: int,
@@ -142,6 +150,7 @@ def diff_command(
     \b
     Examples:
       lockflame diff before.pb.gz after.pb.gz -o diff.svg
+      lockflame diff before.pb.gz after.pb.gz -o waits.svg --view wait
       lockflame diff --before a1.pb.gz a2.pb.gz a3.pb.gz --after b1.pb.gz b2.pb.gz b3.pb.gz
       lockflame diff before.pb.gz after.pb.gz --work BEFORE=120000 --work AFTER=180000
       lockflame diff before.pb.gz after.pb.gz --fail-above 10 --of lock:LOCK_open
@@ -150,6 +159,8 @@ def diff_command(
     work = _work(works, normalize)
     options = Options(top, sort, idle, as_json)
     _check_question(of, fail_above, normalize)
+    if view is not None and output is None:
+        raise click.UsageError("--view is about the picture: give -o diff.svg too.")
     if output is not None:
         check_writable(output.path)
     from flame.locks.rule_file import load_rules
@@ -158,10 +169,13 @@ def diff_command(
     recorded = _read(files[0]), _read(files[1])
     compared = _compare(recorded, normalize, work, rules)
     asked = None if fail_above is None else _asked(compared, of)
+    shown = None if output is None else picture_of(compared.sides, view, rules, with_idle=idle)
     _show(compared, options)
     _say_notes(compared)
-    if output is not None:
-        _draw(compared, rules, title, output)
+    if output is not None and shown is not None:
+        draw(shown, compared.sides, compared.mode, compared.scales, output, rules=rules, title=title)
+        if view is None and compared.sides.has_waits:
+            say(f"lockflame: {VIEWS_HINT}")
     return 0 if fail_above is None or asked is None else _judge(asked, fail_above, compared)
 
 
@@ -246,7 +260,7 @@ def _compare(
         sides,
         mode,
         pair,
-        function_table(before, after, pair, sides.sample_type, kernel=sides.kernel_frames),
+        function_table(before, after, pair, rules, sides.sample_type, kernel=sides.kernel_frames),
         lock_table(before, after, of_waits, of_cpu, rules, of_counts),
     )
 
@@ -325,23 +339,14 @@ def _count_text(compared: Compared) -> str:
 
 
 def _verdict_text(verdict: Verdict, compared: Compared, unit: str) -> str:
-    from lockflame.cli.diff_tables import change_text, words_for
+    from flame.diff.changes import change_text
+    from lockflame.cli.diff_tables import words_for
 
     words = words_for(compared.mode, unit)
     values = f"{words.value(verdict.before)} → {words.value(verdict.after)}"
     noise = "more than noise" if verdict.is_sure else "within the noise"
     scale = f" {compared.scales[0].words}" if compared.scales[0].words else ""
     return f"{verdict.what} {values}{scale}, {change_text(verdict.before, verdict.after)}, {noise}"
-
-
-def _draw(compared: Compared, rules: LockRules, title: str | None, output: Output) -> None:
-    from flame.diff.picture import render_diff
-
-    sides = compared.sides
-    svg = render_diff(
-        sides.before, sides.after, *compared.scales, sample_type=sides.sample_type, rules=rules, title=title
-    )
-    write_file(output.path, svg.encode("utf-8"))
 
 
 def _judge(asked: Verdict, percent: float, compared: Compared) -> int:

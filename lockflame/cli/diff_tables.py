@@ -141,19 +141,11 @@ def _arrow(before: str, after: str) -> str:
 
 
 def _percent(amounts: Amounts, row: int) -> str:
-    """`+12 %`, `new`, `gone`, or nothing where it was never there."""
-    return change_text(float(amounts.before.value[row]), float(amounts.after.value[row]))
+    """`+12 %`, `new`, `gone`; `-` where it was never there."""
+    from flame.diff.changes import change_text
 
-
-def change_text(before: float, after: float) -> str:
-    """How a value changed: `+12 %`, `−53 %`, `new`, `gone`; `-` where it was never there."""
-    if before <= 0:
-        return "new" if after > 0 else "-"
-    if after <= 0:
-        return "gone"
-    percent = 100 * (after - before) / before
-    digits = f"{abs(percent):,.0f}" if abs(percent) >= 10 else f"{abs(percent):.1f}"
-    return f"{'−' if percent < 0 else '+'}{digits} %"
+    before, after = float(amounts.before.value[row]), float(amounts.after.value[row])
+    return change_text(before, after) if before or after else "-"
 
 
 def _interval(amounts: Amounts, row: int, words: Words) -> str:

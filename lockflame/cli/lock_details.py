@@ -32,14 +32,15 @@ def print_lock(table: WaitTable, row: WaitRow) -> None:
 
 
 def _lines(table: WaitTable, row: WaitRow) -> Iterator[str]:
+    from flame.histograms.text import PIPE_WIDTH
     from flame.locks.histogram import histogram_lines
 
     yield f"{lock_text(row)}: {printable(row.kind)}{', idle' if row.is_idle else ''}"
     yield from _counts(row)
     yield from _addresses([table.profile.locks[index] for index in row.members])
     if any(row.histogram):
-        yield "\nwaits by their time in ns:"
-        yield from (f"  {line}" for line in histogram_lines(row.histogram))
+        yield "\nwaits by their time:"
+        yield from (f"  {line}" for line in histogram_lines(row.histogram, PIPE_WIDTH - 2))
     yield from _tree("waiters, from where the lock is taken to their callers:", table.waiters(row), row.total_ns)
     what = "holders, from where the lock is given back" if row.has_owner else "wakers, from where waiters are woken"
     yield from _tree(f"{what} to their callers:", table.holders(row), row.caused_ns)
@@ -54,7 +55,8 @@ def _counts(row: WaitRow) -> Iterator[str]:
 
     if row.waits:
         threads = f"{'at least ' if len(row.members) > 1 else ''}{counted(row.threads, 'thread')}"
-        yield f"  {time(row.total_ns)} waited ({row.share:.1%} of the recording) by {threads}"
+        by_threads = f" by {threads}" if row.threads else ""
+        yield f"  {time(row.total_ns)} waited ({row.share:.1%} of the recording){by_threads}"
         yield (
             f"  {counted(row.waits, 'wait')}: mean {time(row.mean_ns)}, p50 {time(row.p50_ns)}, "
             f"p99 {time(row.p99_ns)}, longest {time(row.max_ns)}"

@@ -193,7 +193,7 @@ def _cells(row: WaitRow) -> dict[str, str]:
         "p50": _time(row.p50_ns),
         "p99": _time(row.p99_ns),
         "longest": _time(row.max_ns),
-        "threads": f"{row.threads:,}",
+        "threads": f"{row.threads:,}" if row.threads else "-",
         "CPU": _time(row.contended_cpu_ns),
         "kind": printable(row.kind),
         "lock": lock_text(row),

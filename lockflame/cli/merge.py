@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lockflame.cli.output import Output, OutputType, check_writable, write_profile
+from lockflame.cli.output import Output, OutputType, check_writable, write_file
 from lockflame.cli.terminal import say
 
 
@@ -24,10 +24,11 @@ def merge_command(profiles: tuple[str, ...], output: Output) -> None:
     """
     check_writable(output.path)
     from lockflame.formats.merging_files import merged_files
+    from lockflame.pprof import encode_tables
 
-    profile = merged_files(profiles)
-    write_profile(profile, output)
+    tables = merged_files(profiles)
+    write_file(output.path, encode_tables(tables))
     say(
         f"lockflame: merged {len(profiles):,} profile{'s' if len(profiles) > 1 else ''}: "
-        f"{len(profile.stacks):,} stacks, {len(profile.locks):,} locks; wrote {output.path}"
+        f"{len(tables.rows.stacks):,} stacks, {len(tables.locks):,} locks; wrote {output.path}"
     )

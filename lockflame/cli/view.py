@@ -9,16 +9,20 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 
 import click
 
 from lockflame.cli.flame import VIEWS
 from lockflame.cli.output import Look, Output, write_profile
+from lockflame.cli.terminal import printable
 from lockflame.errors import LockflameError
 
 VIEWER = "flameshow"
 INSTALL = "pipx install flameshow"
+# With four bytes for each and the suffix still a file name.
+NAME_CHARACTERS_MOST = 50
 
 
 @click.command("view")
@@ -44,12 +48,17 @@ def view_command(profile: str, view_name: str | None, idle: bool) -> None:
     viewer = shutil.which(VIEWER)
     if viewer is None:
         raise LockflameError(f"cannot show {profile}", f"{VIEWER} is not installed", f"install it: {INSTALL}")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        # It would wait for keys for ever.
+        raise LockflameError(f"cannot show {profile}", "there is no terminal to show it in", "draw it: lockflame flame")
     from lockflame.formats import read_profile
 
     recorded = read_profile(profile)
     chosen = view_name or ("chain" if recorded.locks else "cpu")
     with tempfile.TemporaryDirectory(prefix="lockflame-") as folder:
-        path = os.path.join(folder, f"{os.path.basename(profile) or 'profile'}.speedscope.json")
+        # The viewer shows the file's name.
+        name = printable(os.path.basename(profile))[:NAME_CHARACTERS_MOST] or "profile"
+        path = os.path.join(folder, f"{name}.speedscope.json")
         write_profile(recorded, Output(path, ".speedscope.json"), Look(view=chosen, with_idle=idle))
         status = subprocess.run([viewer, path], check=False).returncode
     if status:

@@ -22,9 +22,11 @@ from lockflame.profile import (
     samples_of_no_lock,
 )
 
-STACKS_MOST = 1 << 21
+STACKS_MOST = 1 << 20
 FRAMES_MOST = 1 << 24
 """Of all distinct stacks together."""
+LOCATIONS_MOST = 1 << 19
+"""Distinct functions, more or less. All that comes after has objects for them."""
 TEXT_BYTES_MOST = 1 << 28
 OTHER_STACKS = "[other stacks]"
 """The one frame of what has a stack beyond these limits, so that totals stay what they are."""
@@ -73,6 +75,7 @@ class Collector:
         """Whether one more stack, of this text and so many frames, may be kept."""
         return (
             len(self._stacks) < STACKS_MOST
+            and len(self._locations) < LOCATIONS_MOST
             and len(self._stack_locations) + frames <= FRAMES_MOST
             and self._text_bytes + len(text) <= TEXT_BYTES_MOST
         )
@@ -93,13 +96,18 @@ class Collector:
         return self.add_stack(text, [self.location((OTHER_STACKS,), FrameKind.MARKER)]) if number is None else number
 
     def add(self, stack: int, thread: Thread, values: Sequence[int]) -> None:
-        """Adds one sample. Raises `LockflameError` when the sums don't fit into 64 bits any more."""
+        """Adds one sample, of values that aren't negative.
+
+        Raises `LockflameError` when the sums don't fit into 64 bits any more.
+        """
         key = (stack, self._threads.setdefault(thread, len(self._threads)))
         row = self._rows.get(key)
         for column, value in enumerate(values):
-            self._totals[column] += value
-        if max(map(abs, self._totals)) > _TOTAL_MOST:
-            raise LockflameError(f"cannot read {self._path}", "its weights add up to more than 2^63", "check the file")
+            total = self._totals[column] = self._totals[column] + value
+            if total > _TOTAL_MOST:
+                raise LockflameError(
+                    f"cannot read {self._path}", "its weights add up to more than 2^63", "check the file"
+                )
         if row is None:
             self._rows[key] = len(self._rows)
             self._values.extend(values)

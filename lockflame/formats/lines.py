@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from typing import IO
 
@@ -10,7 +11,18 @@ BLOCK_BYTES = 1 << 22
 
 
 def lines_of(file: IO[bytes]) -> Iterator[bytes | None]:
-    """The lines without their ends; None for one longer than `LINE_BYTES_MOST`."""
+    """The lines without their ends; None for one longer than `LINE_BYTES_MOST`.
+
+    A byte order mark, which Windows puts before UTF-8, is no part of the first.
+    """
+    lines = _lines(file)
+    for first in lines:
+        yield first and first.removeprefix(codecs.BOM_UTF8)
+        break
+    yield from lines
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes | None]:
     rest = b""
     is_skipping = False
     while block := file.read(BLOCK_BYTES):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Generic, TypeVar
@@ -10,11 +9,13 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lockflame.distinct_rows import DistinctRows
 from lockflame.errors import LockflameError
 from lockflame.pprof_samples import SampleTable
 from lockflame.pprof_tables import Functions, Locations, Tables
 from lockflame.profile import (
     FutexOperation,
+    HoldTimes,
     Lock,
     Mapping,
     Memory,
@@ -36,6 +37,7 @@ _LOCATION_WIDTH = 4
 _SUMMED = (
     "duration_ns",
     "cpu_time_ns",
+    "run_delay_ns",
     "samples",
     "lost",
     "throttled",
@@ -78,28 +80,6 @@ def merged(profiles: Iterable[Tables | Merged]) -> Merged:
     return merger.merged()
 
 
-class _Rows:
-    """Distinct rows of numbers, each of any length, in the order in which they first came."""
-
-    def __init__(self, dtype: type[np.int64] | type[np.int32]) -> None:
-        self._number: dict[bytes, int] = {}
-        self._dtype = np.dtype(dtype)
-
-    def add(self, values: NDArray[np.int64] | NDArray[np.int32], bounds: Ints) -> Ints:
-        """The numbers of the rows `values[bounds[i]:bounds[i + 1]]`, int64[rows]."""
-        number = self._number
-        content = np.ascontiguousarray(values, self._dtype).tobytes()
-        places: list[int] = (bounds * self._dtype.itemsize).tolist()
-        found = [number.setdefault(content[start:end], len(number)) for start, end in itertools.pairwise(places)]
-        return np.array(found, np.int64)
-
-    def columns(self) -> tuple[Ints, Ints]:
-        """All values in a row, and the bounds of the rows."""
-        lengths = np.fromiter(map(len, self._number), np.int64, len(self._number)) // self._dtype.itemsize
-        values = np.frombuffer(b"".join(self._number), self._dtype).astype(np.int64, copy=False)
-        return values, np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
-
-
 class _Numbers(Generic[_Thing]):
     """Distinct things, numbered in the order in which they first came."""
 
@@ -108,8 +88,13 @@ class _Numbers(Generic[_Thing]):
 
     def add(self, things: Iterable[_Thing]) -> Ints:
         """The numbers of these, int64."""
+        things = list(things)
         number = self.number
-        return np.array([number.setdefault(thing, len(number)) for thing in things], np.int64)
+        # Nearly all are known, once there were a few profiles.
+        found = list(map(number.get, things))
+        if None in found:
+            found = [number.setdefault(thing, len(number)) for thing in things]
+        return np.array(found, np.int64)
 
 
 class _Merger:
@@ -119,9 +104,9 @@ class _Merger:
         self._types = _Numbers[SampleType]()
         self._mappings = _Numbers[Mapping]()
         self._threads = _Numbers[Thread]()
-        self._functions = _Rows(np.int64)
-        self._locations = _Rows(np.int64)
-        self._stacks = _Rows(np.int32)
+        self._functions = DistinctRows(np.int64)
+        self._locations = DistinctRows(np.int64)
+        self._stacks = DistinctRows(np.int32)
         self._locks: dict[LockKey, tuple[int, Lock]] = {}
         self._rows: list[SampleColumns] = []
         self._type_numbers: list[Ints] = []
@@ -135,7 +120,7 @@ class _Merger:
         stacks = profile.rows.stacks
         # A number more than there are: the last stands for the -1 of samples that have no lock.
         lock = np.append(self._add_locks(profile.locks), -1)
-        stack = self._stacks.add(location[stacks.locations], stacks.offsets)
+        stack = self._stacks.add(location.astype(np.int32)[stacks.locations], stacks.offsets)
         thread = self._threads.add(profile.rows.threads)
         samples = profile.rows.samples
         self._rows.append(
@@ -217,8 +202,7 @@ class _Merger:
     def _merged_rows(self, stacks: int) -> SampleColumns:
         """Samples of the same stack, thread and lock become one."""
         stack, thread, lock = (
-            np.concatenate([getattr(rows, name) for rows in self._rows]).astype(np.int64)
-            for name in ("stack", "thread", "lock")
+            np.concatenate([getattr(rows, name) for rows in self._rows]) for name in ("stack", "thread", "lock")
         )
         values = np.zeros((len(stack), len(self._types.number)), np.int64)
         first = 0
@@ -230,15 +214,26 @@ class _Merger:
         self._rows.clear()
         if float(np.abs(values.astype(np.float64)).sum(axis=0).max(initial=0)) > _VALUE_MOST:
             raise LockflameError("cannot merge the profiles", "their sums are beyond 2^63", "check where they are from")
-        order = np.lexsort((lock, thread, stack))
-        stack, thread, lock = stack[order], thread[order], lock[order]
-        is_first = np.ones(len(order), np.bool_)
-        is_first[1:] = (stack[1:] != stack[:-1]) | (thread[1:] != thread[:-1]) | (lock[1:] != lock[:-1])
-        firsts = np.flatnonzero(is_first)
+        order, firsts = sorted_by(stack, thread, lock)
         sums = np.add.reduceat(values[order], firsts, axis=0) if len(firsts) else values
-        columns = (column[firsts].astype(np.int32) for column in (stack, thread, lock))
-        new_stack, new_thread, new_lock = columns
-        return SampleColumns(new_stack, new_thread, sums, new_lock)
+        kept = order[firsts]
+        return SampleColumns(stack[kept], thread[kept], sums, lock[kept])
+
+
+def sorted_by(
+    stack: NDArray[np.int32], thread: NDArray[np.int32], lock: NDArray[np.int32]
+) -> tuple[Ints, NDArray[np.int64]]:
+    """The order of rows by stack, thread and lock (-1 or more), and where in it each different one begins."""
+    locks = int(lock.max(initial=-1)) + 2
+    inner = thread * np.int64(locks) + lock + 1
+    width = (int(thread.max(initial=0)) + 1) * locks
+    if (int(stack.max(initial=0)) + 1) * width > _VALUE_MOST:
+        kinds, inner = np.unique(inner, return_inverse=True)
+        width = len(kinds)
+    # One column is sorted far sooner than three.
+    key = stack * np.int64(width) + inner
+    order = np.argsort(key, kind="stable")
+    return order, np.flatnonzero(np.diff(key[order], prepend=-1))
 
 
 def _together(first: Lock, second: Lock) -> Lock:
@@ -256,6 +251,18 @@ def _together(first: Lock, second: Lock) -> Lock:
         threads=max(first.threads, second.threads),
         has_owner=first.has_owner or second.has_owner,
         is_idle=first.is_idle and second.is_idle,
+        held=_held_together(first.held, second.held),
+    )
+
+
+def _held_together(first: HoldTimes | None, second: HoldTimes | None) -> HoldTimes | None:
+    if first is None or second is None:
+        return first or second
+    return HoldTimes(
+        first.count + second.count,
+        first.total_ns + second.total_ns,
+        max(first.max_ns, second.max_ns),
+        tuple(a + b for a, b in zip(first.histogram, second.histogram, strict=True)),
     )
 
 

@@ -28,5 +28,12 @@ class Part:
 
 
 def valid(text: str) -> str:
-    """The text with what isn't Unicode as escapes: names come from outside."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+    """The text as other tools may get it: names come from outside.
+
+    What isn't Unicode is escaped. What can't be printed is replaced, as in pictures: viewers in the terminal would
+    hand it on.
+    """
+    known = text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+    return (
+        known if known.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in known)
+    )

@@ -7,62 +7,25 @@ from dataclasses import replace
 from typing import IO
 
 from lockflame.errors import LockflameError
-from lockflame.formats.collecting import Collector, Frame
+from lockflame.formats.bounds import FRAMES_MOST
+from lockflame.formats.collecting import Collector
 from lockflame.formats.folded import notes_of
 from lockflame.formats.lines import lines_of, text_of
+from lockflame.formats.perf_lines import INLINED, Frame, Header, frame_of, header_of, is_record
 from lockflame.profile import CPU, SAMPLES, FrameKind, Profile, RecordingInfo, SampleType, Thread
 
 EVENTS_MOST = 16
 """Sample types for as many events; samples of more are counted as skipped."""
-FRAMES_OF_A_STACK_MOST = 4096
-_DIGITS_MOST = 18
-HEADER_CHARACTERS_MOST = 1024
-_OFFSET_CHARACTERS_MOST = 20
-_HEXADECIMAL = frozenset("0123456789abcdef")
-
-# `comm  pid/tid [cpu] time: period event:`; all but comm and one number may be left out (perf script -F).
-_HEADER = re.compile(
-    r"(?P<comm>\S.*?)\s+(?P<first>-?\d{1,18})(?:/(?P<second>-?\d{1,18}))?\s+(?:\[\d+\]\s+)?(?:\d+\.\d+:\s*)?"
-    r"(?:(?P<period>\d+)\s+)?(?P<event>[^\s:][^\s]*):(?:\s.*)?"
-)
-_OFFSET = re.compile(r"\+0x[0-9a-f]+$")
-_KERNEL_MODULES = ("[kernel", "[guest.kernel")
 _NANOSECOND_EVENTS = ("cpu-clock", "task-clock")
 _MODIFIERS = re.compile(r":[ukhHGpPSDIWeb]*$")
-_INLINED = "inlined"
-_DELETED = " (deleted))"
-
-
-def is_perf_header(line: str) -> bool:
-    """Whether a line begins a sample of `perf script`."""
-    return _header_of(line) is not None
-
-
-def _header_of(line: str) -> re.Match[str] | None:
-    return _HEADER.fullmatch(line.strip()) if len(line) <= HEADER_CHARACTERS_MOST else None
-
-
-def _frame_of(line: str) -> tuple[str, str] | None:
-    """The name and the module in `ADDRESS NAME+OFFSET (MODULE)`; the name of what has none says where it is."""
-    address, _, rest = line.strip().partition(" ")
-    if not address or not _HEXADECIMAL.issuperset(address):
-        return None
-    name, module = f" {rest.strip()}", ""
-    if name.endswith(")"):
-        # A file that is gone: `(/tmp/a (deleted))`.
-        end = name.rfind(" (", 0, -len(_DELETED) if name.endswith(_DELETED) else None)
-        if end >= 0:
-            name, module = name[:end], name[end + 2 : -1]
-    name = name.strip()
-    name = name[:-_OFFSET_CHARACTERS_MOST] + _OFFSET.sub("", name[-_OFFSET_CHARACTERS_MOST:])
-    return (name if name not in ("", "[unknown]") else _unnamed(address, module)), module
 
 
 def read_perf_script(file: IO[bytes], path: str) -> Profile:
     """The profile in the output of `perf script`.
 
-    Sample types are `samples` and one for each event, with its periods: `cpu` in nanoseconds for cpu-clock and
-    task-clock, else the event's name as a count. Raises `LockflameError` if there is no sample.
+    Sample types are `samples` and one for each event, with its periods: `cpu` in nanoseconds for cpu-clock or
+    task-clock (whichever comes first, as both are the same time), else the event's name as a count. An event without
+    periods has its samples counted. Raises `LockflameError` if there is no sample.
     """
     reader = _Reader(path)
     for raw in lines_of(file):
@@ -76,11 +39,12 @@ class _Reader:
         # The first column is that of samples, then one for each event.
         self._collector = Collector(path, 1 + EVENTS_MOST)
         self._events: dict[SampleType, int] = {}
-        self._header: re.Match[str] | None = None
-        self._frames: list[tuple[str, str]] = []
+        self._header: Header | None = None
+        self._frames: list[Frame] = []
         self._samples = 0
         self._skipped = 0
         self._event = ""
+        self._clock = ""
 
     def feed(self, line: str | None) -> None:
         """One line; None for one that is too long."""
@@ -88,12 +52,18 @@ class _Reader:
             self._skipped += 1
         elif not line.strip():
             self._end()
-        elif line[0] in " \t" and self._header is not None:
+        elif self._header is not None and (line[0] == "\t" or (line[0] == " " and header_of(line) is None)):
             self._add_frame(line)
         elif not line.startswith("#"):
-            self._end()
-            self._header = _header_of(line)
-            self._skipped += self._header is None
+            self._begin(line)
+
+    def _begin(self, line: str) -> None:
+        self._end()
+        self._header = header_of(line)
+        if self._header is None:
+            self._skipped += not is_record(line)
+        elif self._header.frame is not None:
+            self._frames.append(self._header.frame)
 
     def profile(self) -> Profile:
         """What was read."""
@@ -102,7 +72,7 @@ class _Reader:
             raise LockflameError(f"cannot read {self._path}", "it has no samples with stacks", "record with perf -g")
         types = (SAMPLES, *self._events)
         info = RecordingInfo(
-            event=self._event,
+            event=self._clock or self._event,
             samples=self._samples,
             skipped=self._skipped,
             notes=tuple(notes_of(self._collector, self._skipped, "lines or samples")),
@@ -111,10 +81,10 @@ class _Reader:
         return _with_columns(self._collector.profile(types + padding, info), len(types))
 
     def _add_frame(self, line: str) -> None:
-        frame = _frame_of(line)
+        frame = frame_of(line)
         if frame is None:
             self._skipped += 1
-        elif len(self._frames) < FRAMES_OF_A_STACK_MOST:
+        elif len(self._frames) <= FRAMES_MOST:
             self._frames.append(frame)
 
     def _end(self) -> None:
@@ -122,30 +92,30 @@ class _Reader:
         self._header, self._frames = None, []
         if header is None:
             return
-        column = self._column(header["event"])
-        period = header["period"] or "0"
-        if column is None or len(period) > _DIGITS_MOST:
-            self._skipped += 1
-            return
         values = [0] * (1 + EVENTS_MOST)
-        values[0], values[column] = 1, int(period)
-        first = int(header["first"])
-        second = first if header["second"] is None else int(header["second"])
-        # A single number is the thread's: perf's default fields have no process.
-        pid = 0 if header["second"] is None else first
+        values[0] = 1
+        kind = self._kind(header)
+        if kind is not None:
+            if kind not in self._events and len(self._events) == EVENTS_MOST:
+                self._skipped += 1
+                return
+            values[1 + self._events.setdefault(kind, len(self._events))] = 1 if header.period is None else header.period
         self._samples += 1
-        self._collector.add(self._stack(frames), Thread(pid, second, header["comm"].strip()), values)
+        self._collector.add(self._stack(frames), Thread(header.pid, header.tid, header.comm), values)
 
-    def _column(self, event: str) -> int | None:
-        name = _MODIFIERS.sub("", event) or event
+    def _kind(self, header: Header) -> SampleType | None:
+        """What a sample has beside its number."""
+        name = _MODIFIERS.sub("", header.event) or header.event
         self._event = self._event or name
-        kind = CPU if name in _NANOSECOND_EVENTS else SampleType(name, "count")
-        if kind not in self._events and len(self._events) == EVENTS_MOST:
-            return None
-        return 1 + self._events.setdefault(kind, len(self._events))
+        if header.period is None:
+            return SampleType(f"{name} samples", "count") if name else None
+        if name not in _NANOSECOND_EVENTS:
+            return SampleType(name or "period", "count")
+        self._clock = self._clock or name
+        return CPU if name == self._clock else SampleType(name, CPU.unit)
 
-    def _stack(self, frames: list[tuple[str, str]]) -> int:
-        text = "\0".join(f"{name}\1{module}" for name, module in frames).encode("utf-8", "surrogateescape")
+    def _stack(self, frames: list[Frame]) -> int:
+        text = "\0".join(f"{frame.name}\1{frame.module}" for frame in frames).encode("utf-8", "surrogateescape")
         known = self._collector.known_stack(text)
         if known is not None:
             return known
@@ -153,23 +123,19 @@ class _Reader:
             return self._collector.other_stack()
         return self._collector.add_stack(text, self._locations(frames))
 
-    def _locations(self, frames: list[tuple[str, str]]) -> list[int]:
+    def _locations(self, frames: list[Frame]) -> list[int]:
         """Leaf first, as perf has them; what was inlined stands before the function that has the code."""
         result: list[int] = []
-        lines: Frame = ()
-        for index, (name, module) in enumerate(frames):
-            lines = (*lines, name)
-            if module == _INLINED and index + 1 < len(frames):
+        lines: tuple[str, ...] = ()
+        for index, frame in enumerate(frames):
+            lines = (*lines, frame.name)
+            is_inlined = frame.module == INLINED
+            if is_inlined and index + 1 < len(frames):
                 continue
-            kind = FrameKind.KERNEL if module.startswith(_KERNEL_MODULES) or module.endswith(".ko") else FrameKind.USER
-            result.append(self._collector.location(lines, kind, "" if module == _INLINED else module))
+            kind = FrameKind.KERNEL if frame.is_kernel else FrameKind.USER
+            result.append(self._collector.location(lines, kind, "" if is_inlined else frame.module))
             lines = ()
         return result
-
-
-def _unnamed(address: str, module: str) -> str:
-    """Code without a name by its binary, as perf doesn't give offsets; else by its address."""
-    return f"[{module.rpartition('/')[2]}]" if module and module != "[unknown]" else f"0x{address.lstrip('0') or '0'}"
 
 
 def _with_columns(profile: Profile, count: int) -> Profile:

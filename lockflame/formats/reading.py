@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import gzip
-import io
-import itertools
+import os
+import stat
+from dataclasses import replace
 from typing import IO, cast
 
 from lockflame.errors import LockflameError, reason_of
-from lockflame.formats.folded import is_folded_line, read_folded
-from lockflame.formats.lines import text_of
+from lockflame.formats.bounds import check_sums, cut_short, is_too_deep, sound_times
+from lockflame.formats.detecting import HEAD_BYTES, KNOWN, Kind, kind_of, why_unknown
+from lockflame.formats.folded import read_folded
 from lockflame.formats.perf_data import MAGIC, read_perf_data
-from lockflame.formats.perf_script import is_perf_header, read_perf_script
+from lockflame.formats.perf_script import read_perf_script
 from lockflame.formats.units import in_our_units
 from lockflame.pprof import decode_tables, read_unpacked, unpacking
 from lockflame.pprof_tables import Tables, profile_of, tables_of
 from lockflame.profile import Profile
-
-KNOWN = "give a profile of lockflame record or another tool: pprof, folded stacks, the text of perf script, perf.data"
 
 UNPACKED_MOST = 4 << 30
 """Of a gzipped file; one that isn't may be of any size."""
 
 _OUR_UNITS = ("count", "nanoseconds")
 _GZIP = b"\x1f\x8b"
-_HEAD_BYTES = 1 << 16
-_LINES_LOOKED_AT = 50
-# What no text has; a pprof message has some in its first bytes.
-_CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
 
 
 def read_profile(path: str) -> Profile:
@@ -35,16 +31,26 @@ def read_profile(path: str) -> Profile:
 
     In files of others the sample type that they show by default is the first. Raises `LockflameError`.
     """
-    found = _opened(path)
+    found = _bounded(_opened(path), path)
     return in_our_units(profile_of(found) if isinstance(found, Tables) else found, path)
 
 
 def read_tables(path: str) -> Tables:
     """The same as columns, at less cost for files of pprof. Raises `LockflameError`."""
-    found = _opened(path)
+    found = _bounded(_opened(path), path)
     if isinstance(found, Tables) and all(kind.unit in _OUR_UNITS for kind in found.sample_types):
         return found
     return tables_of(in_our_units(profile_of(found) if isinstance(found, Tables) else found, path))
+
+
+def _bounded(found: Profile | Tables, path: str) -> Profile | Tables:
+    """What was read, with numbers and stacks that can be worked with. Raises `LockflameError`."""
+    content = found.rows if isinstance(found, Tables) else found
+    check_sums(path, found.sample_types, content.samples.values)
+    found = replace(found, recording=sound_times(found.recording))
+    if not is_too_deep(content.stacks):
+        return found
+    return cut_short(profile_of(found) if isinstance(found, Tables) else found)
 
 
 def _opened(path: str) -> Profile | Tables:
@@ -54,19 +60,19 @@ def _opened(path: str) -> Profile | Tables:
             if not head:
                 raise LockflameError(f"cannot read {path}", "it is empty", KNOWN)
             if head.startswith(MAGIC):
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    # perf goes back and forth in it.
+                    raise LockflameError(f"cannot read {path}", "perf.data can't come from a pipe", "save it in a file")
                 return read_perf_data(path)
             if not head.startswith(_GZIP):
                 return _read(file, path)
             with gzip.GzipFile(fileobj=file) as unpacked:
-                return _read(
-                    io.BufferedReader(cast("io.RawIOBase", _Bounded(cast("IO[bytes]", unpacked), path)), _HEAD_BYTES),
-                    path,
-                )
+                return _read(cast("IO[bytes]", _Bounded(cast("IO[bytes]", unpacked), path)), path)
     except OSError as error:
         raise LockflameError(f"cannot read {path}", reason_of(error), "check the path") from error
 
 
-class _Bounded(io.RawIOBase):
+class _Bounded:
     """A file that refuses to give more than a profile may have: gzip can pack much into little."""
 
     def __init__(self, file: IO[bytes], path: str) -> None:
@@ -74,13 +80,9 @@ class _Bounded(io.RawIOBase):
         self._path = path
         self._left = UNPACKED_MOST
 
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, buffer: bytearray) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The next bytes."""
-        piece = self._file.read(len(buffer))
+    def read(self, size: int) -> bytes:
+        """The next bytes. Raises `LockflameError` when there were too many."""
+        piece = self._file.read(size)
         self._left -= len(piece)
         if self._left < 0:
             raise LockflameError(
@@ -88,23 +90,32 @@ class _Bounded(io.RawIOBase):
                 f"it unpacks to more than {UNPACKED_MOST >> 30} GiB",
                 "check where it is from",
             )
-        buffer[: len(piece)] = piece
-        return len(piece)
+        return piece
+
+
+class _AfterHead:
+    """A file from its beginning again, though its first bytes were read: a pipe can't go back."""
+
+    def __init__(self, head: bytes, file: IO[bytes]) -> None:
+        self._head = head
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, fewer than asked for where the head ends."""
+        if not self._head:
+            return self._file.read(size)
+        piece, self._head = self._head[:size], self._head[size:]
+        return piece
 
 
 def _read(file: IO[bytes], path: str) -> Profile | Tables:
-    head = cast(io.BufferedReader, file).peek(_HEAD_BYTES)[:_HEAD_BYTES]
-    if head.translate(None, _CONTROLS) != head:
-        return decode_tables(read_unpacked(file, path), path)
-    lines = [line for line in head.split(b"\n")[:_LINES_LOOKED_AT] if line.strip() and not line.startswith(b"#")]
-    if any(is_perf_header(text_of(line)) for line in itertools.islice(lines, 1)):
-        return read_perf_script(file, path)
-    if any(is_folded_line(line) for line in lines):
-        return read_folded(file, path)
-    raise LockflameError(f"cannot read {path}", _why_not(head), KNOWN)
-
-
-def _why_not(head: bytes) -> str:
-    if head.lstrip().startswith((b"{", b"[")):
-        return "it is JSON, which is written but not read"
-    return "it is text, but neither folded stacks nor the output of perf script"
+    head = file.read(HEAD_BYTES)
+    kind = kind_of(head)
+    content = cast("IO[bytes]", _AfterHead(head, file))
+    if kind is Kind.PPROF:
+        return decode_tables(read_unpacked(content, path), path)
+    if kind is Kind.PERF_SCRIPT:
+        return read_perf_script(content, path)
+    if kind is Kind.FOLDED:
+        return read_folded(content, path)
+    raise LockflameError(f"cannot read {path}", *why_unknown(head))

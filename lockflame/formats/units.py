@@ -10,19 +10,18 @@ from lockflame.errors import LockflameError
 from lockflame.profile import CPU, SAMPLES, Profile, SampleType
 
 NANOSECONDS = "nanoseconds"
+# Go's pprof knows these (internal/measurement).
 _NANOSECONDS_OF = {
-    "ns": 1,
-    "nanosecond": 1,
-    "us": 10**3,
-    "µs": 10**3,
-    "microsecond": 10**3,
-    "microseconds": 10**3,
-    "ms": 10**6,
-    "millisecond": 10**6,
-    "milliseconds": 10**6,
-    "s": 10**9,
-    "second": 10**9,
-    "seconds": 10**9,
+    name: factor
+    for factor, names in (
+        (1, "ns nanosecond nanoseconds nanos"),
+        (10**3, "us µs μs microsecond microseconds micros"),
+        (10**6, "ms millisecond milliseconds millis"),
+        (10**9, "s sec second seconds"),
+        (60 * 10**9, "min minute minutes"),
+        (3600 * 10**9, "h hr hour hours"),
+    )
+    for name in names.split()
 }
 _VALUE_MOST = 2**63 - 1
 _NAMES = {("sample", "count"): SAMPLES}

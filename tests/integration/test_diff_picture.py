@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
+from lockflame.pprof import encode
 from tests.integration.test_picture import click_frame, labels, settle, zoomed
 from tests.support.browser import Opened, chromium, opened
+from tests.support.cli import run_lockflame
 from tests.support.needs import CannotTest
 from tests.unit.flame.diff import test_picture as unit
 
@@ -101,8 +103,47 @@ def test_search_the_inverted_view_and_callers(browser: Browser, tmp_path: Path) 
         assert {"all: 180 ms/s → 60 ms/s CPU time", "− JOIN::old_way"} <= set(labels(picture))
 
 
+HEADINGS = {
+    "": "CPU time before and after: mariadbd",
+    "cpu": "CPU time before and after: mariadbd",
+    "wait": "Time waited for locks, before and after: mariadbd",
+    "holder": "Time that others waited, by who released the lock, before and after: mariadbd",
+}
+
+
+@pytest.mark.parametrize("view", HEADINGS)
+def test_the_views_by_the_command_line(view: str, tmp_path: Path) -> None:
+    (tmp_path / "before").write_bytes(encode(unit.waits(8)))
+    (tmp_path / "after").write_bytes(encode(unit.waits(1, host="db2")))
+    options = ("--view", view) if view else ()
+    result = run_lockflame("diff", "before", "after", "-o", "diff.svg", *options, cwd=tmp_path)
+    assert result.status == 0, result.stderr
+    assert ("--view wait draws who waits" in result.stderr) is (view == "")
+    svg = (tmp_path / "diff.svg").read_text(encoding="utf-8")
+    assert unit.words(svg, "heading") == HEADINGS[view]
+    assert "Note: other machines (db1 before, db2 after)" in unit.words(svg, "notes")
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (("--view", "wait"), 2, "give -o diff.svg too"),
+        (("--view", "wait", "-o", "diff.svg"), 1, "Not all files have them"),
+    ],
+)
+def test_a_view_that_cannot_be_drawn(options: tuple[str, ...], status: int, said: str, tmp_path: Path) -> None:
+    (tmp_path / "before").write_bytes(encode(unit.waits(8)))
+    (tmp_path / "after").write_bytes(encode(unit.recorded(unit.AFTER)))
+    result = run_lockflame("diff", "before", "after", *options, cwd=tmp_path)
+    assert result.status == status, result.stderr
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    assert not (tmp_path / "diff.svg").exists()
+
+
 def test_waits(browser: Browser, tmp_path: Path) -> None:
-    svg = unit.drawn(unit.waits(8), unit.waits(1), sample_type=unit.DELAY)
+    svg = unit.drawn_waits(unit.waits(8), unit.waits(1))
     with shown(browser, tmp_path, svg, color_scheme="dark") as picture:
         picture.page.locator("g.path").first.click()
         settle(picture)

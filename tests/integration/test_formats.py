@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import json
+import os
+import pty
 import re
 import resource
 import subprocess
@@ -150,6 +153,12 @@ def test_perf_data_and_perf_script_give_the_same(tmp_path: Path) -> None:
     share = weight_of(first, "work_seventy") / (weight_of(first, "work_seventy") + weight_of(first, "work_thirty"))
     assert share == pytest.approx(0.7, abs=0.08)
     assert weight_of(first, "work_seventy") == weight_of(second, "work_seventy")
+    # Without its call chains each sample is a line.
+    flat = subprocess.run([perf, "script", "-G", "-i", data], capture_output=True, check=True, timeout=120)
+    text.write_bytes(flat.stdout)
+    third = read_profile(str(text))
+    assert third.total(CPU) == first.total(CPU)
+    assert function_names(third) >= {"work_seventy", "work_thirty"}
     assert run_lockflame("locks", data).status == 0
     assert run_lockflame("locks", data, env={"PATH": str(tmp_path)}).stderr.count("Install perf") == 1
 
@@ -166,6 +175,19 @@ def test_merge_adds_up_and_says_what_it_wrote(recorded: Path, tmp_path: Path) ->
     assert [lock.total_ns for lock in both.locks] == [2 * lock.total_ns for lock in one.locks]
 
 
+def in_terminal(*command: str | Path, env: dict[str, str]) -> tuple[int, str]:
+    """The exit status of a command in a terminal of its own, and all that it shows there."""
+    outside, inside = pty.openpty()
+    with subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, env=os.environ | env) as process:
+        os.close(inside)
+        shown = b""
+        # The last process to close a terminal makes reads of it fail.
+        with open(outside, "rb", buffering=0) as terminal, contextlib.suppress(OSError):
+            while piece := terminal.read(1 << 16):
+                shown += piece
+        return process.wait(timeout=60), shown.decode()
+
+
 def test_view_hands_lock_paths_to_flameshow_or_says_how_to_install_it(recorded: Path, tmp_path: Path) -> None:
     missing = run_lockflame("view", recorded, env={"PATH": str(tmp_path)})
     assert missing.status == 1
@@ -174,9 +196,11 @@ def test_view_hands_lock_paths_to_flameshow_or_says_how_to_install_it(recorded: 
     stand_in = tmp_path / "flameshow"
     stand_in.write_text('#!/bin/sh\nexec cat "$1"\n')
     stand_in.chmod(0o755)
-    shown = run_lockflame("view", recorded, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
-    assert shown.status == 0, shown.stderr
-    names = {frame["name"] for frame in json.loads(shown.stdout)["shared"]["frames"]}
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    assert "no terminal" in run_lockflame("view", recorded, env=path).stderr
+    status, shown = in_terminal(*lockflame_command("view", recorded), env=path)
+    assert status == 0, shown
+    names = {frame["name"] for frame in json.loads(shown)["shared"]["frames"]}
     assert any(name.startswith("[") and name.endswith(" by]") for name in names)
 
 
@@ -199,6 +223,8 @@ def test_bombs_are_refused_in_one_line_and_bounded_memory(tmp_path: Path) -> Non
     parts = gzip.compress(b"\x12\x00" * (1 << 19), 9)
     for name, content in (("zeros", zeros * 1100), ("parts", gzip.compress(b"\x0a\x00") + parts * 20)):
         (tmp_path / name).write_bytes(content)
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for name in ("zeros", "parts", "endless"):
         result = bounded("locks", tmp_path / name)
         assert result.status == 1, result.stderr
         assert result.stderr.count("\n") == 1

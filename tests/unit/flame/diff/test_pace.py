@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from flame.diff.pace import FREE, note_of_pace, pace_of
+from flame.diff.pace import CONTENDED_SPREAD, FREE, note_of_pace, pace_of
 from lockflame.profile import Profile
 from tests.unit.flame.conftest import profile_of
 
@@ -28,7 +28,7 @@ def test_nothing_comes_of_a_free_machine() -> None:
 def test_recordings_differ_by_as_much_as_their_paces() -> None:
     pace = pace_of([taken(10, 0)], [taken(5, 5)])
     assert math.sqrt(2) * pace.spread == pytest.approx(math.log(2), rel=0.05)
-    assert pace.contended_spread == pytest.approx(0.75)
+    assert pace.contended_spread == pytest.approx(CONTENDED_SPREAD / 2)
     assert pace_of([taken(5, 5)], [taken(10, 0)]) == pace
 
 

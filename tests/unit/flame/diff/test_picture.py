@@ -10,15 +10,16 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from flame.diff.changes import STEPS, shade
+from flame.diff.changes import STEPS, change_text, shade
+from flame.diff.matching import comparable
 from flame.diff.normalize import Mode, scales
 from flame.diff.picture import render_diff
+from flame.diff.shown import Shown, shown_of
+from flame.diff.sides import pair_up
 from flame.lock_marks import ViewName
-from flame.lock_views import view_of
 from flame.locks.rule_file import load_rules
 from flame.svg import render_svg
-from lockflame.errors import LockflameError
-from lockflame.profile import CPU, DELAY, SAMPLES, Profile, RecordingInfo
+from lockflame.profile import CPU, DELAY, HISTOGRAM_BUCKETS, SAMPLES, Lock, Profile, RecordingInfo, WaitEnds
 from tests.unit.flame.conftest import profile_of
 from tests.unit.flame.lock_profiles import LOCKS, ROWS, lock_profile
 
@@ -59,9 +60,15 @@ def recorded(stacks, seconds=10, **changes) -> Profile:
     return profile_of(stacks, replace(RECORDING, samples=count, duration_ns=seconds * 10**9, **changes))
 
 
-def drawn(before, after, mode=Mode.SECOND, work=None, **options) -> str:
+def drawn(before, after, mode=Mode.SECOND, work=None, sample_type=CPU, **options) -> str:
     sides = [side if isinstance(side, list) else [side] for side in (before, after)]
-    return render_diff(*sides, *scales(*sides, mode, work, options.get("sample_type") or CPU), **options)
+    alike = [tuple(comparable(profile) for profile in side) for side in sides]
+    return render_diff(Shown(ViewName.CPU, *alike, sample_type), scales(*sides, mode, work, sample_type), **options)
+
+
+def drawn_waits(before: Profile, after: Profile, view=ViewName.WAIT, mode=Mode.SECOND) -> str:
+    shown = shown_of(pair_up([before], [after]), view, load_rules())
+    return render_diff(shown, scales([before], [after], mode))
 
 
 def small() -> str:
@@ -98,18 +105,22 @@ def listed(svg: str) -> list[str]:
 
 
 def waits(factor: int, **changes) -> Profile:
-    rows = [(stack, name, thread, int(value * factor) if name else value) for stack, name, thread, value in ROWS]
-    profile = lock_profile([(s, n, t, v // 2) for s, n, t, v in rows], LOCKS)
-    values = profile.samples.values * np.array([1, 1, 100, 1, 1])  # waits enough to tell halves apart
-    profile = replace(profile, samples=replace(profile.samples, values=values))
-    return view_of(
-        replace(profile, recording=replace(profile.recording, **changes)), ViewName.WAIT, load_rules()
-    ).profile
+    """Waits of some 6 ms each, so many that halves can be told apart."""
+    rows = [(stack, name, thread, value * factor // 2 if name else value // 2) for stack, name, thread, value in ROWS]
+    profile = lock_profile(rows, [replace(item, unreleased_ns=item.unreleased_ns * factor // 2) for item in LOCKS])
+    locks = tuple(waited(item, item.total_ns // 6_000_000) for item in profile.locks)
+    return replace(profile, locks=locks, recording=replace(profile.recording, **changes))
+
+
+def waited(item: Lock, count: int) -> Lock:
+    histogram = [0] * HISTOGRAM_BUCKETS
+    histogram[23] = count
+    return replace(item, ends=WaitEnds(woken=count), max_ns=8_000_000, histogram=tuple(histogram))
 
 
 @pytest.mark.parametrize("name", ["flame_diff", "flame_diff_waits"])
 def test_golden(name):
-    svg = small() if name == "flame_diff" else drawn(waits(8), waits(1), sample_type=DELAY)
+    svg = small() if name == "flame_diff" else drawn_waits(waits(8), waits(1))
     golden = GOLDEN / f"{name}.svg"
     if BLESS:
         golden.write_text(svg, encoding="utf-8")
@@ -123,7 +134,8 @@ def test_what_appeared_grew_shrank_and_went_all_has_its_place():
     assert steps["JOIN::new_way()"] == STEPS
     assert steps["futex_wait"] == -3
     assert steps["log"] == 3
-    assert steps["JOIN::exec()"] == steps["all"] == steps["start"] == 0
+    assert steps["JOIN::exec()"] == 0
+    assert steps["all"] == steps["start"] == -1
     widths = {name: float(frame.get("width")) for name, frame in found.items()}
     pixel = 1176 / (600 + 20 + 410 + 180 + 60 + 420)
     assert widths["JOIN::old_way()"] == pytest.approx(180 * pixel, abs=1.5)
@@ -153,16 +165,74 @@ def test_frames_in_contended_locks_have_an_edge():
 def test_the_largest_changes_are_listed_lock_paths_by_their_site():
     svg = small()
     assert listed(svg) == [
-        "1  THD::set_query → mutex|600 ms/s → 250 ms/s, −58 %",
-        "2  log itself|200 ms/s → 420 ms/s, +110 %",
-        "3  cost itself|180 ms/s → 60 ms/s, −67 %",
+        "1  THD::set_query → mutex, from handle < start|600 ms/s → 250 ms/s, −58 %",
+        "2  log, from start|200 ms/s → 420 ms/s, +110 %",
+        "3  JOIN::old_way, from handle < start|180 ms/s → 0, gone",
+        "4  cost, from JOIN::old_way < handle|180 ms/s → 60 ms/s, −67 %",
+        "5  JOIN::new_way, from handle < start|0 → 60 ms/s, new",
     ]
-    assert words(svg, "contention").startswith("CPU time: 1.4 s/s → 1.16 s/s (−17 %), per second of recording.")
+    headline = "CPU time: 1.4 s/s → 1.16 s/s (−17 %), per second of recording."
+    assert words(svg, "contention").startswith(headline)
     data = data_of(svg)
     view = data["views"][0]
     names = [data["frames"]["name"][view["frame"][row]] for row in view["paths"]]
-    assert names == ["THD::set_query(char*)", "log", "cost"]
+    assert names == ["THD::set_query(char*)", "log", "JOIN::old_way()", "cost", "JOIN::new_way()"]
     assert view["frame"][view["parent"][0]] == -1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (0, 0, "±0 %"),
+        (0, 5, "new"),
+        (5, 0, "gone"),
+        (100, 99.96, "±0 %"),
+        (100, 103.2, "+3.2 %"),
+        (100, 97, "−3 %"),
+        (100, 35.4, "−65 %"),
+        (1, 1235.4, "+123,440 %"),
+        (100, 1, "−99 %"),
+        (1000, 4, "−99.6 %"),
+        (1e6, 1, "−99.9 %"),
+    ],
+)
+def test_a_change_in_words(before, after, said):
+    assert change_text(before, after) == said
+
+
+def test_what_changed_is_listed_rather_than_who_calls_it_and_what_it_calls():
+    def recording(parse, old, new, log):
+        return recorded(
+            [
+                (["start", "serve", "parse", "copy"], parse),
+                (["start", "serve", "set", "copy"], old),
+                (["start", "serve", "set", "prepare"], new),
+                (["start", "serve", "log"], log),
+            ]
+        )
+
+    assert listed(drawn(recording(800, 1600, 0, 400), recording(790, 0, 400, 200))) == [
+        "1  set, from serve < start|1.6 s/s → 400 ms/s, −75 %",
+        "2  prepare, from set < serve|0 → 400 ms/s, new",
+        "3  log, from serve < start|400 ms/s → 200 ms/s, −50 %",
+    ]
+
+
+def test_callers_of_what_changed_are_not_listed():
+    def recording(count):
+        return recorded([(["start", "serve", "rebuild", "burn", "spin"], count), (["start", "parse", "spin"], 400)])
+
+    assert listed(drawn(recording(600), recording(200))) == [
+        "1  burn, from rebuild < serve|600 ms/s → 200 ms/s, −67 %",
+    ]
+
+
+def test_a_function_that_calls_itself_is_listed_once_with_its_callers():
+    def recording(count):
+        return recorded([(["start", "walk", "visit", "walk", "visit"], count), (["start", "parse"], 400)])
+
+    (entry,) = listed(drawn(recording(600), recording(200)))
+    assert entry == "1  visit, from walk < start|600 ms/s → 200 ms/s, −67 %"
 
 
 def data_of(svg):
@@ -229,16 +299,91 @@ def test_what_weakens_a_side_stands_above():
 
 
 def test_waits_are_compared_by_lock():
-    svg = drawn(waits(8), waits(1), sample_type=DELAY)
+    svg = drawn_waits(waits(8), waits(1))
     found = frames(svg)
     assert step(found["[LOCK_open (mutex)]"]) < 0
     assert {name for name, frame in found.items() if "contended" in frame.get("class")} == {
         "[LOCK_open (mutex)]",
-        "[lock taken in THD::set_query(char*) (mutex)]",
-        "[queue.full (condition)]",
+        "[lock taken in THD::set_query (mutex)]",
     }
-    assert listed(svg)[0].startswith("1  LOCK_open (mutex) in open_table|2.8 s/s → 350 ms/s, −88 %")
+    assert listed(svg)[0].startswith(
+        "1  LOCK_open (mutex) in open_table, from do_command < start|2.8 s/s → 350 ms/s, −88 %"
+    )
     assert "lock" in words(svg, "legend")
+
+
+def test_details_of_a_lock_are_those_of_both_recordings():
+    said = title(frames(drawn_waits(waits(8), waits(1)))["[LOCK_open (mutex)]"]).split("\n")
+    assert said[1] == "before 2.8 s/s (70 %) → after 350 ms/s (70 %), −88 %, lock"
+    assert said[2] == (
+        "whole recordings: 36 s in 6,000 waits, 6 ms on average, longest 8 ms → "
+        "4.5 s in 750 waits, 6 ms on average, longest 8 ms"
+    )
+
+
+def test_holders_are_compared_by_who_released_the_lock():
+    svg = drawn_waits(waits(8), waits(1), ViewName.HOLDER)
+    assert listed(svg)[0] == (
+        "1  LOCK_open (mutex), held in ha_commit, from trans_commit < do_command|2.36 s/s → 295 ms/s, −88 %"
+    )
+    assert words(svg, "heading") == "Time that others waited, by who released the lock, before and after: mariadbd"
+    assert step(frames(svg)["[LOCK_open (mutex), held]"]) == -3
+    assert "before: 1,500 stacks of holders taken" in words(svg, "facts")
+    assert [kind["name"] for kind in data_of(svg)["types"]][1:] == [
+        "time that others waited before",
+        "time that others waited after",
+    ]
+
+
+def test_waits_as_shares_are_of_all_that_is_shown():
+    shown = shown_of(pair_up([waits(8)], [waits(1)]), ViewName.WAIT, load_rules())
+    svg = render_diff(shown, scales(shown.before, shown.after, Mode.TOTAL, sample_type=DELAY))
+    assert title(frames(svg)["all"]) == "all\nbefore 100 % → after 100 %, ±0 %, within the noise"
+
+
+def test_a_few_waits_prove_nothing():
+    few = {"ends": WaitEnds(woken=4), "histogram": waited(LOCKS[0], 4).histogram}
+    before, after = (
+        replace(profile, locks=tuple(replace(item, **few) for item in profile.locks))
+        for profile in (waits(2), waits(1))
+    )
+    assert {step(frame) for frame in frames(drawn_waits(before, after)).values()} == {0}
+
+
+def test_waits_that_are_gone_altogether_stand_out():
+    profile = waits(8)
+    without = replace(profile, samples=profile.samples.select(profile.samples.lock < 0), locks=())
+    svg = drawn_waits(profile, without)
+    assert step(frames(svg)["[LOCK_open (mutex)]"]) == -STEPS
+    assert "→ after 0, gone" in title(frames(svg)["all"])
+    assert "longest 8 ms → no waits" in title(frames(svg)["[LOCK_open (mutex)]"])
+    assert step(frames(drawn_waits(without, profile))["[LOCK_open (mutex)]"]) == STEPS
+    assert "No waits on either side" in words(drawn_waits(without, without), "empty")
+
+
+def test_a_function_inlined_on_one_side_only_is_one_frame():
+    before = recorded([(["start", ("burn", "leaf", "rebuild")], 400)])
+    after = recorded([(["start", "rebuild", "leaf", "burn"], 100)])
+    found = frames(drawn(before, after))
+    assert set(found) == {"all", "start", "rebuild", "leaf", "burn"}
+    assert {step(frame) for frame in found.values()} == {-3}
+
+
+def test_frames_with_the_time_of_their_caller_are_looked_at_once():
+    def deep(count):
+        return recorded([([f"f{level}" for level in range(60)], count), (["other"], 500)])
+
+    assert step(frames(drawn(deep(130), deep(85)))["f59"]) == step(frames(drawn(deep(130), deep(85)))["f0"]) == -2
+
+
+def test_notes_stand_below():
+    before, after = recorded(BEFORE, notes=("of both", "of one")), recorded(AFTER, notes=("of both",))
+    svg = drawn(before, after, notes=["other machines (a before, b after)"])
+    assert words(svg, "notes").split("\n") == [
+        "Note: other machines (a before, b after)",
+        "Note: of both",
+        "Note: before: of one",
+    ]
 
 
 def test_the_plain_picture_knows_nothing_of_differences():
@@ -255,18 +400,10 @@ def test_one_side_without_samples():
     assert "No samples" in words(drawn(recorded([]), recorded([])), "empty")
 
 
-def test_what_cannot_be_compared_is_refused():
-    only_samples = recorded(AFTER)
-    only_samples = replace(
-        only_samples,
-        sample_types=(SAMPLES,),
-        samples=replace(only_samples.samples, values=only_samples.samples.values[:, :1]),
-    )
-    svg = drawn(recorded(BEFORE), only_samples)
-    assert "before 20 count/s" not in svg
+def test_other_sample_types():
+    svg = drawn(recorded(BEFORE), recorded(AFTER), sample_type=SAMPLES)
+    assert "count/s" not in svg
     assert "before 20/s (14.3 %)" in svg
-    with pytest.raises(LockflameError, match="Not all of them have cpu"):
-        drawn(recorded(BEFORE), only_samples, sample_type=CPU)
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,18 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lockflame.errors import LockflameError
 from lockflame.formats import merging_files
-from lockflame.formats.merging import merged
+from lockflame.formats.merging import merged, sorted_by
 from lockflame.formats.merging_files import merged_files
-from lockflame.pprof import decode, encode
+from lockflame.pprof import decode, encode, encode_tables
 from lockflame.pprof_tables import profile_of, tables_of
-from lockflame.profile import CPU, Profile, SampleType
+from lockflame.profile import CPU, Profile, SampleColumns, SampleType
 from tests.support.recording import stacks_of
 from tests.unit.flame.lock_profiles import small_profile
 from tests.unit.lockflame.profiles import profiles, rows_of
@@ -95,12 +96,60 @@ def test_processes_merge_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.M
         part = small_profile()
         threads = tuple(replace(thread, tid=thread.tid + number % 2) for thread in part.threads)
         path.write_bytes(encode(replace(part, threads=threads)))
-    alone = encode(merged_files(list(map(str, paths))))
+    alone = encode_tables(merged_files(list(map(str, paths))))
     monkeypatch.setattr(merging_files, "FILES_OF_A_PROCESS_LEAST", 1)
     monkeypatch.setattr(merging_files.os, "sched_getaffinity", lambda _: {0, 1})
-    assert encode(merged_files(list(map(str, paths)))) == alone
+    assert encode_tables(merged_files(list(map(str, paths)))) == alone
     with pytest.raises(LockflameError, match="No such file"):
         merged_files([*map(str, paths), str(tmp_path / "none")])
+
+
+ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(-1, 2), st.integers(1, 9)), min_size=1)
+
+
+@given(st.lists(ROWS, min_size=1, max_size=3))
+def test_samples_are_summed_up_by_stack_thread_and_lock(parts: list[list[tuple[int, int, int, int]]]) -> None:
+    whole = small_profile()
+    threads = tuple(replace(whole.threads[0], tid=tid) for tid in range(3))
+    locks = tuple(replace(whole.locks[0], address=8 * number) for number in range(3))
+    expected: Counter[tuple[object, ...]] = Counter()
+    given_profiles: list[Profile] = []
+    for rows in parts:
+        stack, thread, lock, value = np.array(rows, np.int32).T
+        stack %= len(whole.stacks)
+        values = np.repeat(value[:, None].astype(np.int64), len(whole.sample_types), axis=1)
+        samples = SampleColumns(stack, thread, values, lock)
+        # Tables in another order: equal is what is the same, not what has the same number.
+        turned = replace(samples, thread=(2 - thread).astype(np.int32)) if len(given_profiles) % 2 else samples
+        own = threads[::-1] if len(given_profiles) % 2 else threads
+        given_profiles.append(replace(whole, threads=own, locks=locks, samples=turned))
+        for place, tid, number, amount in zip(
+            stack.tolist(), thread.tolist(), lock.tolist(), value.tolist(), strict=True
+        ):
+            expected[(tuple(stacks_of(whole)[place]), tid, 8 * number)] += amount
+    both = merge(*given_profiles)
+    found = {
+        (
+            tuple(stacks_of(both)[int(stack)]),
+            both.threads[int(thread)].tid,
+            both.locks[int(lock)].address if lock >= 0 else -8,
+        ): value
+        for stack, thread, lock, value in zip(
+            both.samples.stack, both.samples.thread, both.samples.lock, both.samples.values[:, 0].tolist(), strict=True
+        )
+    }
+    assert found == expected
+    assert len(found) == len(both.samples)
+
+
+def test_rows_are_ordered_however_many_threads_and_locks_there_are() -> None:
+    largest = 2**31 - 1
+    stack, thread, lock = np.array(
+        [[1, largest, 1, 0, 1], [largest, 0, largest, 5, 2], [largest, -1, largest, -1, 3]], np.int32
+    )
+    order, firsts = sorted_by(stack, thread, lock)
+    assert order.tolist() == [3, 4, 0, 2, 1]
+    assert firsts.tolist() == [0, 1, 2, 4]
 
 
 def test_sums_beyond_64_bits_are_refused() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections import Counter
 from dataclasses import replace
@@ -14,6 +15,7 @@ from lockflame.cli.exports import parts_of, without_counts
 from lockflame.cli.output import Look, render
 from lockflame.errors import LockflameError
 from lockflame.formats.firefox import firefox_json
+from lockflame.formats.folded import read_folded
 from lockflame.formats.parts import NO_STACK, Part, valid
 from lockflame.formats.speedscope import speedscope_json
 from lockflame.profile import CPU, DELAY, Profile, SampleType
@@ -93,6 +95,16 @@ def test_locks_are_profiles_and_threads_of_their_own() -> None:
     check(firefox)
     assert sum(of_firefox(firefox, waits=True).values()) == shown
     assert [part.sample_type for part in without_counts(parts)][:2] == [CPU, DELAY]
+
+
+def test_no_escape_sequence_gets_into_files_for_others() -> None:
+    profile = read_folded(io.BytesIO("main;\x1b]0;x\x07;a\x9b2J\u202e 5\n".encode()), "x")
+    for suffix in (".speedscope.json", ".firefox.json.gz"):
+        content = render(profile, suffix, Look())
+        document = json.loads(gzip.decompress(content) if suffix.endswith(".gz") else content)
+        frames = document["shared"].get("stringArray") or [frame["name"] for frame in document["shared"]["frames"]]
+        assert len(frames) > 3
+        assert all(name.isprintable() for name in frames)
 
 
 def test_one_view_is_one_profile() -> None:

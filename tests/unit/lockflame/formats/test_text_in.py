@@ -49,9 +49,15 @@ def test_inlined_frames_share_their_callers_location() -> None:
     assert sorted(folded_lines(profile)) == ["[no stack] 2", "main;f_[k];g_[i];h_[i];leaf 3"]
 
 
+def test_async_profilers_marks_of_java_are_no_part_of_names() -> None:
+    profile = folded("[main tid=1];Thread.run_[0];Foo.bar_[1];Foo.get_[j] 1\n")
+    assert stacks_of(profile) == [["Foo.get", "Foo.bar", "Thread.run", "[main tid=1]"]]
+    assert [location.kind for location in profile.locations].count(FrameKind.JIT) == 3
+
+
 @pytest.mark.parametrize(
     ("line", "weight"),
-    [("a b;c d 7", 7), ("a;b\t7", 7), ("a;b 7\r", 7), ("a;b 7.9", 7), ("a 999999999999999999", 999999999999999999)],
+    [("a b;c d 7", 7), ("a;b\t7", 7), ("a;b 7\r", 7), ("a;b 7.9", 8), ("a 999999999999999999", 999999999999999999)],
 )
 def test_a_weight_is_the_last_word(line: str, weight: int) -> None:
     assert folded(f"{line}\n").total(SAMPLES) == weight
@@ -62,6 +68,17 @@ def test_what_is_no_stack_is_counted_and_said() -> None:
     assert profile.total(SAMPLES) == 1
     assert profile.recording.skipped == 5
     assert "5 lines of the file could not be read." in profile.recording.notes
+
+
+def test_fractions_are_rounded_for_each_stack_and_said() -> None:
+    profile = folded("a;b 0.4\na;b 0.4\na;b 0.4\nc 0.3\nd 2.5000000000001\n")
+    assert set(folded_lines(profile, SAMPLES)) == {"a;b 1", "d 2"}
+    assert any("fractions" in note for note in profile.recording.notes)
+
+
+def test_a_byte_order_mark_and_ends_of_windows_are_no_part_of_names() -> None:
+    profile = folded(b"\xef\xbb\xbfmain;a 1\r\nmain;;b 2\r\n")
+    assert stacks_of(profile) == [["a", "main"], ["b", "[unknown]", "main"]]
 
 
 def test_sums_beyond_64_bits_are_refused() -> None:
@@ -140,6 +157,51 @@ def test_perf_scripts_kinds_modules_and_inlined_frames() -> None:
     assert kinds == [FrameKind.KERNEL, FrameKind.USER, FrameKind.USER, FrameKind.USER]
     assert "/tmp/a (deleted)" in [mapping.path for mapping in profile.mappings]
     assert profile.threads[0].pid == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("pool 2 24674 34714.48:  2004008 cpu-clock:", ("pool 2", 0, 24674, {CPU: 2004008})),
+        ("  dd 7/8 [001] 1.5: 3 cycles:u:", ("dd", 7, 8, {SampleType("cycles", "count"): 3})),
+        ("a 7/8 1.5: cpu-clock:", ("a", 7, 8, {SampleType("cpu-clock samples", "count"): 1})),
+        ("a 8 1.5:", ("a", 0, 8, {})),
+        ("a 7/8   250", ("a", 7, 8, {SampleType("period", "count"): 250})),
+        (
+            "a 8 cpu/event=0x3c,umask=0x0/u:",
+            ("a", 0, 8, {SampleType("cpu/event=0x3c,umask=0x0/u samples", "count"): 1}),
+        ),
+    ],
+)
+def test_fields_that_perf_script_leaves_out(header: str, expected: tuple[str, int, int, dict[SampleType, int]]) -> None:
+    comm, pid, tid, values = expected
+    chains = f"{header} \n\t    55 work+0x1f (/a)\n\n"
+    flat = f"{header}   55 work+0x1f (/a)\n"
+    for text in (chains, flat) if header.endswith(":") else (chains,):
+        profile = script(text * 3)
+        assert [(thread.comm, thread.pid, thread.tid) for thread in profile.threads] == [(comm, pid, tid)]
+        assert stacks_of(profile) == [["work"]]
+        found = {kind: profile.total(kind) for kind in profile.sample_types}
+        assert found == {SAMPLES: 3, **{kind: 3 * value for kind, value in values.items()}}
+        assert not profile.recording.skipped
+
+
+def test_what_a_tracepoint_says_is_no_frame() -> None:
+    profile = script(
+        "a 8 [001] 1.5: sched:sched_switch: prev_comm=b (c)\n\t55 work (/a)\n\na 8 [001] 1.6: probe:f: (55) x=1\n"
+    )
+    assert stacks_of(profile) == [["work"], []]
+
+
+def test_records_are_no_samples_and_two_clocks_no_double_time() -> None:
+    profile = script(
+        "perf 0/0 0.0: PERF_RECORD_COMM: perf:1/1\n"
+        "a 1/1 1.5: PERF_RECORD_MMAP2 1/1: [0x5(0x6) @ 0x2 fe:00 2 0]: r-xp /a\n"
+        "a 1/1 2.5: 7 cpu-clock:\n\t55 work (/a)\n\na 1/1 2.5: 9 task-clock:\n\t55 work (/a)\n"
+    )
+    assert (profile.total(SAMPLES), profile.total(CPU)) == (2, 7)
+    assert profile.total(SampleType("task-clock", "nanoseconds")) == 9
+    assert (profile.recording.samples, profile.recording.skipped) == (2, 0)
 
 
 def test_strange_lines_of_perf_script_are_counted_and_take_no_time() -> None:
