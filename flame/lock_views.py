@@ -67,8 +67,8 @@ def view_of(
 ) -> LockView:
     """One picture of a recorded profile.
 
-    Its sample types are: `wait` DELAY and CONTENTIONS, `holder` that of `release_type`, `chain` DELAY. In all three the time of
-    a lock adds up to its exact total. `threads` (names or TIDs) are waiters, for `holder` those who released.
+    Its sample types are: `wait` DELAY and CONTENTIONS, `holder` that of `release_type`, `chain` DELAY. In all three
+    the time of a lock adds up to its exact total. `threads` (names or TIDs) are waiters, for `holder` who released.
     Raises `LockflameError` if the profile was taken without locks, or has no such thread.
     """
     if name is ViewName.CPU:

@@ -30,8 +30,8 @@ class LockRows:
 
     `lock`, `stack` and `thread` index the profile's tables, `site` indexes `sites` and is -1 where the stack has none
     (a marker instead of what no sample stands for): int64[rows] each. `delay_ns` is what was waited, `caused_ns` what
-    a release is charged with, or in a trace the time held, int64[rows]. `is_idle` (bool[rows]): the rules say that the stack waits for an event.
-    `depth` (int32[stacks]) is how many frames a stack has before its site, -1 without one.
+    a release is charged with, or in a trace the time held, int64[rows]. `is_idle` (bool[rows]): the rules say that the
+    stack waits for an event. `depth` (int32[stacks]) is how many frames a stack has before its site, -1 without one.
     """
 
     sites: tuple[WaitSite, ...]
