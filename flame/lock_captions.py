@@ -15,7 +15,7 @@ from flame.lock_marks import HOLDER_NOT_SAMPLED, WAITER_NOT_SAMPLED, ViewName, i
 from flame.names import short_name
 from flame.palette import LOCK_PALETTE, middle_shade
 from flame.text import amount, counted, isolated, percent, shortened
-from lockflame.profile import TRUNCATED_STACK, FrameKind, Lock, Profile
+from lockflame.profile import HELD, TRUNCATED_STACK, FrameKind, Lock, Profile
 
 _PATHS = 5
 _CALLERS = 2
@@ -26,6 +26,7 @@ _HEADINGS = {
     ViewName.HOLDER: "Time that others waited, by who released the lock",
     ViewName.CHAIN: "Time waited for locks, and who held them",
 }
+_HELD_HEADING = "Time that locks were held, by who gave them back"
 _HEADLINES = {
     ViewName.WAIT: "The longest waits:",
     ViewName.HOLDER: "Who held up most:",
@@ -36,9 +37,10 @@ _HEADLINES = {
 def lock_heading(profile: Profile, view: ViewName) -> str:
     """The title of a picture that wasn't given one, e.g. `Time waited for locks of mariadbd (PID 4711)`."""
     program = program_of(profile.recording)
+    heading = _HELD_HEADING if _is_of_holds(profile) else _HEADINGS[view]
     if not program:
-        return _HEADINGS[view]
-    return f"{_HEADINGS[view]} of {program}" if view is ViewName.WAIT else f"{_HEADINGS[view]}: {program}"
+        return heading
+    return f"{heading} of {program}" if view is ViewName.WAIT else f"{heading}: {program}"
 
 
 def lock_measured(profile: Profile, idle_ns: int) -> list[Fact]:
@@ -59,10 +61,11 @@ def lock_completeness(profile: Profile, layout: Layout, view: ViewName) -> list[
     recording = profile.recording
     facts: list[Fact] = []
     if view is not ViewName.HOLDER:
-        facts.append(_taken(recording.wait_samples, "waiters"))
+        facts.append(_taken(recording.wait_samples, "waiters", is_exact=is_trace(profile)))
     if view is not ViewName.WAIT:
-        facts.append(_taken(recording.holder_samples, "holders"))
-    facts.append(Fact("times of locks are exact, their distribution over paths is sampled"))
+        facts.append(_taken(recording.holder_samples, "holders", is_exact=is_trace(profile)))
+    spread = "and so is that of each path" if is_trace(profile) else "their distribution over paths is sampled"
+    facts.append(Fact(f"times of locks are exact, {spread}"))
     facts += _unclear(profile)
     facts += [
         _missing(recording.waits_left_out, "on locks that there was no room for"),
@@ -100,7 +103,10 @@ def lock_listing(profile: Profile, stacks: FrameStacks, view: ViewName) -> Listi
     duration = profile.recording.duration_ns
     mean = f", {total / duration:,.3g} threads at a time on average" if duration else ""
     locks = counted(len(np.unique(profile.samples.lock)), "lock")
-    headline = f"{amount(total, 'nanoseconds')} waited for {locks}{mean}. {_HEADLINES[view]}"
+    if _is_of_holds(profile):
+        headline = f"{locks} held for {amount(total, 'nanoseconds')}{mean}. The longest:"
+    else:
+        headline = f"{amount(total, 'nanoseconds')} waited for {locks}{mean}. {_HEADLINES[view]}"
     entries = tuple(
         Entry(
             text=shortened(f"{index + 1}  {_text(stacks, path, view)}", _LINE_CHARACTERS),
@@ -112,6 +118,15 @@ def lock_listing(profile: Profile, stacks: FrameStacks, view: ViewName) -> Listi
         for index, path in enumerate(_worst_paths(profile, stacks))
     )
     return Listing(headline, "contention", entries, shade=middle_shade(LOCK_PALETTE))
+
+
+def _is_of_holds(profile: Profile) -> bool:
+    return profile.sample_types[:1] == (HELD,)
+
+
+def is_trace(profile: Profile) -> bool:
+    """Whether each wait and hold was traced, rather than sampled."""
+    return any(lock.held is not None for lock in profile.locks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +234,8 @@ def _on_stacks(profile: Profile, weights: NDArray[np.int64], hits: NDArray[np.bo
     return int(weights[counts[stacks.offsets[1:]] > counts[stacks.offsets[:-1]]].sum())
 
 
-def _taken(stacks: int, whose: str) -> Fact:
-    few = 0 < stacks < _FEW_STACKS
+def _taken(stacks: int, whose: str, *, is_exact: bool) -> Fact:
+    few = 0 < stacks < _FEW_STACKS and not is_exact
     text = f"{counted(stacks, 'stack')} of {whose} taken"
     return Fact(f"only {text}, shares are rough" if few else text, few)
 

@@ -32,6 +32,7 @@ from lockflame.profile import (
     DELAY,
     HELD,
     HOLDS,
+    Lock,
     Profile,
     SampleColumns,
     SampleType,
@@ -249,8 +250,9 @@ def _chains(waits: Profile, releases: Profile, rules: LockRules) -> Profile:
 
 def _not_charged(releases: Profile, charged: Charges) -> Charges:
     """The time of each lock that no release was charged with: nobody gave it back, or no sample was taken of it."""
-    unreleased = np.array([lock.unreleased_ns for lock in releases.locks], np.int64)
-    totals = np.array([lock.total_ns for lock in releases.locks], np.int64)
+    is_trace = HELD in releases.sample_types
+    unreleased = np.array([0 if is_trace else lock.unreleased_ns for lock in releases.locks], np.int64)
+    totals = np.array([_held_ns(lock) if is_trace else lock.total_ns for lock in releases.locks], np.int64)
     sampled = np.zeros(len(totals), np.int64)
     np.add.at(sampled, charged.lock, charged.time_ns)
     unsampled = np.maximum(totals - unreleased - sampled, 0)
@@ -261,6 +263,10 @@ def _not_charged(releases: Profile, charged: Charges) -> Charges:
         np.concatenate((unreleased, unsampled)),
     )
     return summed(notes)
+
+
+def _held_ns(lock: Lock) -> int:
+    return lock.held.total_ns if lock.held else 0
 
 
 def _limited(chains: Chains, waiters: Charges, profile: Profile) -> Chains:

@@ -63,6 +63,8 @@ ROLES = {
 }
 _LIBC = re.compile(r"(libc|libpthread|ld-musl|libc\.musl)[-.]")
 """Whoever else defines such functions calls these in the end."""
+_OF_MUSL = frozenset({"__init_libc", "__dls3"})
+"""Functions that musl has, linked statically or not, and glibc hasn't."""
 _FIRST_ARGUMENT, _SECOND_ARGUMENT = ("rdi", "edi"), ("rsi", "esi")
 _GLIBC_TYPE_OFFSET, _MUSL_TYPE_OFFSET = 16, 0
 
@@ -82,13 +84,15 @@ class LockFunction:
 class LockFunctions:
     """The functions found, which files they are from, and what was left out, in whole sentences.
 
-    `type_offset` is where a mutex of that libc keeps its type.
+    `type_offset` is where a mutex of that libc keeps its type. The functions' paths lead to `images`, as long as these
+    are there: whatever a process does to its mappings meanwhile, and to the names of its files.
     """
 
     functions: tuple[LockFunction, ...]
     files: tuple[str, ...]
     type_offset: int
     notes: tuple[str, ...]
+    images: tuple[ElfImage, ...]
 
 
 def lock_functions(pid: int, mappings: Sequence[FileMapping]) -> LockFunctions:
@@ -98,7 +102,7 @@ def lock_functions(pid: int, mappings: Sequence[FileMapping]) -> LockFunctions:
     another tool put there. Raises `LockflameError` where there is none at all.
     """
     found: dict[tuple[str, int], LockFunction] = {}
-    files: list[str] = []
+    images: dict[str, ElfImage] = {}
     notes: list[str] = []
     is_musl = False
     program = os.stat(f"/proc/{pid}/exe").st_ino if os.path.exists(f"/proc/{pid}/exe") else 0
@@ -109,10 +113,11 @@ def lock_functions(pid: int, mappings: Sequence[FileMapping]) -> LockFunctions:
             image = ElfImage.open(mapped_path(file[0]))
         except (OSError, ElfProblem):
             continue
-        functions = list(_of_image(image, file, notes, pid))
+        table = SymbolTable(image, Content.CODE)
+        functions = list(_of_image(image, table, file, notes, pid))
         if functions:
-            files.append(os.path.basename(file[0].path))
-            is_musl |= "musl" in file[0].path
+            images[os.path.basename(file[0].path)] = image
+            is_musl |= any(table.of_names(_OF_MUSL))
         found |= {(function.path, function.call): function for function in functions}
     if not any(function.role.takes for function in found.values()):
         raise LockflameError(
@@ -120,9 +125,8 @@ def lock_functions(pid: int, mappings: Sequence[FileMapping]) -> LockFunctions:
             f"{notes[0] if notes else 'none of its files has a symbol pthread_mutex_lock'}".rstrip("."),
             "see who waits without such symbols: lockflame record --locks",
         )
-    return LockFunctions(
-        tuple(found.values()), tuple(files), _MUSL_TYPE_OFFSET if is_musl else _GLIBC_TYPE_OFFSET, tuple(notes)
-    )
+    type_offset = _MUSL_TYPE_OFFSET if is_musl else _GLIBC_TYPE_OFFSET
+    return LockFunctions(tuple(found.values()), tuple(images), type_offset, tuple(notes), tuple(images.values()))
 
 
 def files_of(mappings: Sequence[FileMapping]) -> Iterator[list[FileMapping]]:
@@ -135,12 +139,14 @@ def files_of(mappings: Sequence[FileMapping]) -> Iterator[list[FileMapping]]:
 
 
 def mapped_path(mapping: FileMapping) -> str:
-    """The file that is mapped, though its name may be another's or nobody's by now (proc_pid_mapfiles_of(5))."""
+    """The file that is mapped, though its name may be another's or nobody's by now (proc_pid_map_files(5))."""
     return f"/proc/{mapping.pid}/map_files/{mapping.start:x}-{mapping.end:x}"
 
 
-def _of_image(image: ElfImage, file: list[FileMapping], notes: list[str], pid: int) -> Iterator[LockFunction]:
-    table = SymbolTable(image, Content.CODE)
+def _of_image(
+    image: ElfImage, table: SymbolTable, file: list[FileMapping], notes: list[str], pid: int
+) -> Iterator[LockFunction]:
+    path = f"/proc/{os.getpid()}/fd/{image.descriptor}"
     for symbol in table.of_names(ROLES):
         name, start, end = symbol.linkage_name, symbol.start, symbol.end
         segment = next((one for one in image.segments if one.executable and _holds(one, start)), None)
@@ -158,7 +164,7 @@ def _of_image(image: ElfImage, file: list[FileMapping], notes: list[str], pid: i
                 f"{name} of {os.path.basename(mapping.path)} was changed in memory by another tool: it is left out."
             )
             continue
-        yield _function(name, role, mapped_path(mapping), offset, places)
+        yield _function(name, role, path, offset, places)
 
 
 def _function(name: str, role: Role, path: str, offset: int, places: ProbePlaces) -> LockFunction:

@@ -97,7 +97,7 @@ def symbolize(
     counts = {
         "samples": _count(locks, Reason.CPU, len(samples)),
         "wait_samples": _count(locks, Reason.WAIT, 0),
-        "holder_samples": _count(locks, Reason.RELEASE, 0),
+        "holder_samples": _count(locks, Reason.RELEASE, 0) + _count(locks, Reason.HOLD, 0),
         "truncated": truncated,
         "unresolved": unresolved.total,
     }

@@ -21,10 +21,24 @@ SEEN_NS = 100
 """Less is no probe's cost: our own libc is another one than the target's."""
 
 
-def pair_cost_ns(programs: LockPrograms, probes: Sequence[LockProbe]) -> float | None:
-    """How many nanoseconds longer it takes us to take a free lock and to give it back, when these probes are set here.
+@dataclass(frozen=True, slots=True)
+class OwnCost:
+    """In nanoseconds: how much longer it takes to take a free lock and give it back, and how long it then seems held.
 
-    What was counted is forgotten. None where our own lock functions aren't among those. Raises `LockflameError`.
+    `pair_ns` is None where our own lock functions aren't among those that are traced.
+    """
+
+    pair_ns: float | None
+    hold_floor_ns: int
+
+
+EVERYTHING = LockFilter(0, 0, 0, 0)
+
+
+def own_cost(programs: LockPrograms, probes: Sequence[LockProbe]) -> OwnCost:
+    """What these probes cost us, and add to a hold of no time: the least that was seen. What was counted is forgotten.
+
+    Raises `LockflameError`.
     """
     # Unlike CDLL it keeps Python's own lock meanwhile, which is made of the same functions.
     libc = ctypes.PyDLL(None)
@@ -32,14 +46,15 @@ def pair_cost_ns(programs: LockPrograms, probes: Sequence[LockProbe]) -> float |
     before = _fastest_ns(libc, mutex)
     descriptors = programs.attach(os.getpid(), probes)
     try:
-        programs.set_control(0, layout.NEVER_NS, (0, 0), LockFilter(0, 0, 0))
+        programs.set_control(0, layout.NEVER_NS, (0, 0), EVERYTHING)
         during = _fastest_ns(libc, mutex)
     finally:
-        programs.set_control(layout.NEVER_NS, layout.NEVER_NS, (0, 0), LockFilter(0, 0, 0))
+        programs.set_control(layout.NEVER_NS, layout.NEVER_NS, (0, 0), EVERYTHING)
         close_all(descriptors)
+    least_ns = programs.least_hold_ns(ctypes.addressof(mutex))
     programs.clear()
     cost_ns = (during - before) / PAIRS
-    return cost_ns if cost_ns >= SEEN_NS else None
+    return OwnCost(cost_ns, least_ns) if cost_ns >= SEEN_NS else OwnCost(None, 0)
 
 
 def _fastest_ns(libc: ctypes.PyDLL, mutex: ctypes.Array[ctypes.c_char]) -> int:

@@ -26,8 +26,8 @@ COUNTS = (
 """What `counts` counts, in its order."""
 
 NEVER_NS = (1 << 64) - 1
-CONTROL = struct.Struct("<7Q")
-"""struct control: start_ns, end_ns, code_start, code_bytes, only, least_wait_ns, type_offset."""
+CONTROL = struct.Struct("<8Q")
+"""struct control: start_ns, end_ns, code_start, code_bytes, only, least_wait_ns, type_offset, hold_floor_ns."""
 THREAD = struct.Struct("<4Q4I")
 """struct thread: start_ns, lock, stack, condition_mutex, kind, path, is_try."""
 HOLD = struct.Struct("<QII")
@@ -35,9 +35,13 @@ HOLD = struct.Struct("<QII")
 
 PLACE = (("lock", "<u8"), ("path", "<u4"), ("side", "<u4"))
 """struct place, as the fields of a numpy type."""
+PLACE_KEY = struct.Struct("<QII")
+"""The same by itself."""
 SUMS = (
-    *(("count", "<i8"), ("total_ns", "<i8"), ("max_ns", "<i8")),
+    *(("count", "<i8"), ("total_ns", "<i8"), ("max_ns", "<i8"), ("min_ns", "<i8")),
     *(("samples", "<u4"), ("kind", "<u4"), ("failed", "<u4"), ("padding", "<u4")),
     ("buckets", "<u4", (BUCKETS,)),
 )
 """struct sums likewise."""
+SUMS_HEAD = struct.Struct("<4Q")
+"""The first of them: count, total_ns, max_ns, min_ns."""

@@ -46,11 +46,15 @@ class LockProbe:
 
 @dataclass(frozen=True, slots=True)
 class LockFilter:
-    """What to follow: one lock by its address, or all (0); waits of at least so long; where mutexes have their type."""
+    """What to follow: one lock by its address, or all (0); waits of at least so long; where mutexes have their type.
+
+    `hold_floor_ns` is what the probes add to each hold, at least.
+    """
 
     only: int
     least_wait_ns: int
     type_offset: int
+    hold_floor_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,9 @@ class LockPrograms:
 
     def set_control(self, start_ns: int, end_ns: int, code: tuple[int, int], chosen: LockFilter) -> None:
         """From when to when the programs count, where the program's own code lies, and what they follow."""
-        entry = layout.CONTROL.pack(start_ns, end_ns, *code, chosen.only, chosen.least_wait_ns, chosen.type_offset)
+        entry = layout.CONTROL.pack(
+            start_ns, end_ns, *code, chosen.only, chosen.least_wait_ns, chosen.type_offset, chosen.hold_floor_ns
+        )
         self.maps["this_control"].put(bytes(4), entry)
 
     def clear(self) -> None:
@@ -135,6 +141,16 @@ class LockPrograms:
         """One of `lock_layout.COUNTS`, of all CPUs together."""
         value = self.maps["counts"].get(layout.COUNTS.index(name).to_bytes(4, "little")) or b""
         return sum(count for (count,) in struct.iter_unpack("<Q", value))
+
+    def least_hold_ns(self, lock: int) -> int:
+        """The shortest time that a lock was held; 0 where it wasn't."""
+        key_of, sums_of = layout.PLACE_KEY, layout.SUMS_HEAD
+        holds = (
+            sums_of.unpack_from(value)
+            for key, value in self.maps["places"].items()
+            if key_of.unpack(key)[::2] == (lock, layout.SIDE_HOLD)
+        )
+        return min((least_ns for count, _, _, least_ns in holds if count), default=0)
 
     def close(self) -> None:
         """Gives the programs and the tables up."""

@@ -37,6 +37,7 @@ struct control {
     u64 only;                   // the lock to follow; 0 for all
     u64 least_wait_ns;
     u64 type_offset; // where a mutex has its type
+    u64 hold_floor_ns; // what the probes themselves add to each hold, at least
 };
 
 struct thread {
@@ -62,7 +63,7 @@ struct place {
 };
 
 struct sums {
-    u64 count, total_ns, max_ns;
+    u64 count, total_ns, max_ns, min_ns;
     u32 samples, kind;
     u32 failed, padding;
     u32 buckets[BUCKETS];
@@ -159,6 +160,8 @@ static inline void add(struct sums *sums, u64 duration, u32 kind, u32 failed)
     if (bucket >= BUCKETS)
         bucket = BUCKETS - 1;
     sums->kind = kind;
+    if (!sums->count || duration < sums->min_ns)
+        sums->min_ns = duration;
     __sync_fetch_and_add(&sums->count, 1);
     __sync_fetch_and_add(&sums->total_ns, duration);
     __sync_fetch_and_add(&sums->buckets[bucket], 1);
@@ -242,7 +245,8 @@ static inline void end_hold(struct registers *ctx, struct control *control, u64 
         hold->depth--;
         return;
     }
-    u64 duration = now - hold->start_ns;
+    u64 duration = now - hold->start_ns, floor = control->hold_floor_ns;
+    duration = duration > floor ? duration - floor : 0;
     u32 kind = hold->kind;
     holds.delete(&key);
     struct place place = {.lock = lock, .path = caller_path(control, ctx->sp), .side = SIDE_HOLD};
@@ -259,7 +263,8 @@ int on_return(struct registers *ctx)
     u32 tid = bpf_get_current_pid_tgid(), result = ctx->ax;
     struct control *control = control_now(now);
     struct thread *thread = control ? threads.lookup(&tid) : NULL;
-    if (!thread || !thread->start_ns)
+    // Of one of these functions that calls another, the outer one's return counts: it has popped its return address.
+    if (!thread || !thread->start_ns || ctx->sp != thread->stack + 8)
         return 1;
     u64 duration = now - thread->start_ns;
     thread->start_ns = 0;

@@ -113,7 +113,7 @@ def _lock_of(places: Sequence[Lock]) -> Lock:
             woken=sum(place.ends.woken for place in waited), failed=sum(place.ends.failed for place in waited)
         ),
         total_ns=sum(place.total_ns for place in waited),
-        unreleased_ns=sum(place.total_ns for place in waited),
+        unreleased_ns=0,
         max_ns=max((place.max_ns for place in waited), default=0),
         histogram=_added([place.histogram for place in waited]),
         held=HoldTimes(

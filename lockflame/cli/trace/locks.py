@@ -106,7 +106,7 @@ def locks_command(
     """Trace how long each lock of a process is waited for and held: every pthread mutex, rwlock and spin lock.
 
     By breakpoints (uprobes) in the functions of its libc, or in its own where it is linked statically. Counts and times
-    are exact, by lock and by stack; the times have about a microsecond of the probes' own in them. Each call is made
+    are exact, by lock and by stack; waits have about a microsecond of the probes' own in them. Each call is made
     slower, by how much is measured and said first: where locks are taken very often, sample with `record --locks`.
 
     A wait is a call that takes a lock, free or not; trylock waits for nothing, and counts as a hold alone. A hold ends
@@ -166,7 +166,7 @@ class _Session:
         """Traces until it is over; returns what was recorded, and which lock it is of."""
         from lockflame.cli.trace.lock_notes import start_line
         from lockflame.cli.trace.lock_places import lock_choice, mappings_of, probes_of
-        from sampler.trace.lock_cost import CpuTimes, pair_cost_ns
+        from sampler.trace.lock_cost import CpuTimes, own_cost
         from symbolize.lock_functions import lock_functions
 
         at_first = CpuTimes.now(self._pid)
@@ -181,8 +181,8 @@ class _Session:
         self._programs = programs = LockPrograms(max(online_cpus()) + 1)
         try:
             probes = probes_of(functions)
-            pair_ns = pair_cost_ns(programs, probes)
-            chosen = LockFilter(choice.address, least_wait_ns, functions.type_offset)
+            cost = own_cost(programs, probes)
+            chosen = LockFilter(choice.address, least_wait_ns, functions.type_offset, cost.hold_floor_ns)
             recorder = Recorder(
                 self._pid,
                 FREQUENCY_HZ,
@@ -192,7 +192,7 @@ class _Session:
             try:
                 if stop.take():
                     raise KeyboardInterrupt
-                say(start_line(self._name, functions, pair_ns))
+                say(start_line(self._name, functions, cost.pair_ns))
                 self._before = at_first, CpuTimes.now(self._pid)
                 recorder.start()
                 recorder.run(duration_s, stop, lambda _: True, self._look)
