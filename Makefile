@@ -17,7 +17,7 @@ DEBIAN_VENV := python3-venv
 DEBIAN_DEMO := $(DEBIAN_VENV) g++ libdw1 python3-bpfcc linux-headers-amd64
 # Rust's own installer puts it elsewhere.
 RUST := $(if $(shell command -v rustc),,rustc)
-DEBIAN_TEST := $(DEBIAN_DEMO) $(RUST) binutils bpftrace dwz gcc golang-go linux-perf libc6-dbg chromium fonts-dejavu-core \
+DEBIAN_TEST := $(DEBIAN_DEMO) $(RUST) binutils bpftrace dwz gcc golang-go linux-perf libc6-dbg musl-tools chromium fonts-dejavu-core \
 	mariadb-server sysbench redis-server redis-tools postgresql postgresql-contrib
 DEBIAN_KPROBES := $(DEBIAN_DEMO) gcc qemu-system-x86 busybox-static
 

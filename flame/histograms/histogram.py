@@ -111,6 +111,8 @@ def sum_text(value: float, unit: Unit) -> str:
 def summary(histogram: Histogram) -> str:
     """How many there are, and their mean, largest and total where these are known."""
     parts = [f"{histogram.count:,} {histogram.counted}"]
+    if histogram.extras and histogram.values:
+        parts.append(f"{histogram.values:,} of them with a value")
     if histogram.total is not None and histogram.values:
         parts.append(f"mean {sum_text(histogram.total / histogram.values, histogram.unit)}")
     if histogram.maximum is not None and histogram.values:

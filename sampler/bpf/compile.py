@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import platform
+import re
 import struct
 import sys
 from pathlib import Path
@@ -19,6 +20,9 @@ from typing import Any
 
 BCC_FOLDERS = (Path("/usr/lib/python3/dist-packages"), Path("/usr/lib/python3/site-packages"))
 """Where systems put BCC: it isn't on PyPI."""
+
+INCLUDE = re.compile(r'^#include "(\w+\.bpf\.h)"$', re.MULTILINE)
+"""Of a header of ours, in the same folder as this file."""
 
 INSTRUCTION = struct.Struct("<BBhi")
 # A 64-bit immediate in two instructions, and that it means a map's descriptor (linux/bpf.h).
@@ -90,8 +94,23 @@ def main() -> int:
     return 0
 
 
+def whole(source: str, had: set[str]) -> str:
+    """A source with our headers' text in place of their includes, each once; `had` are those that it has already.
+
+    BCC rewrites what is done with maps, and takes functions for programs, in the main source only. Raises `OSError`.
+    """
+
+    def text_of(include: re.Match[str]) -> str:
+        if include[1] in had:
+            return ""
+        had.add(include[1])
+        return whole(Path(__file__).with_name(include[1]).read_text(), had)
+
+    return INCLUDE.sub(text_of, source)
+
+
 def _compiled(bcc: Any, source: str, flags: list[str]) -> dict[str, object]:
-    module = bcc.BPF(src_file=source, cflags=flags)
+    module = bcc.BPF(text=whole(Path(source).read_text(), set()), cflags=flags)
     library, handle = _declared(bcc.lib), module.module
     maps: dict[str, list[int]] = {}
     names: dict[int, str] = {}

@@ -10,7 +10,9 @@ struct registers {
     u64 r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
 };
 
+#ifndef STACK_WORDS
 #define STACK_WORDS 48
+#endif
 #define PATH_STEPS 4
 
 struct stack_top {

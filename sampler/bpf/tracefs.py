@@ -58,6 +58,14 @@ class TraceFs:
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._root), "rb") as file:
             return file.read()
 
+    def names(self, folder: str) -> list[str]:
+        """What is in a folder. Raises `OSError`."""
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._root)
+        try:
+            return os.listdir(descriptor)
+        finally:
+            os.close(descriptor)
+
     def append(self, path: str, line: str) -> None:
         """Writes a command to a file such as `kprobe_events`. Raises `OSError`."""
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, dir_fd=self._root)

@@ -32,13 +32,16 @@ class BuildFailed(Exception):
     """A target does not compile; the message is the compiler's."""
 
 
-def build_target(*sources: str, flags: Sequence[str] = RELEASE, name: str | None = None) -> Path:
+def build_target(
+    *sources: str, flags: Sequence[str] = RELEASE, name: str | None = None, compiler: str | None = None
+) -> Path:
     """Compile `sources` (file names in tests/targets) into one program and return its path.
 
     The program is called `name`, by default like the first source. Each set of sources and flags has a folder of its
-    own below build/targets, so that the name, which becomes the process's comm, stays plain.
+    own below build/targets, so that the name, which becomes the process's comm, stays plain. `compiler` is another one
+    than that of the sources' language, such as musl-gcc.
     """
-    return _build(sources, flags, name or Path(sources[0]).stem)
+    return _build(sources, flags, name or Path(sources[0]).stem, compiler)
 
 
 def build_shared_object(source: str, flags: Sequence[str] = RELEASE, name: str | None = None) -> Path:
@@ -70,10 +73,10 @@ def build_dlopen_reuse(flags: Sequence[str] = RELEASE) -> list[str]:
     return [str(program), *map(str, libraries)]
 
 
-def _build(sources: Sequence[str], flags: Sequence[str], name: str) -> Path:
+def _build(sources: Sequence[str], flags: Sequence[str], name: str, compiler: str | None = None) -> Path:
     paths = [TARGETS / source for source in sources]
-    compiler, *options = COMPILERS[paths[0].suffix]
-    command = [str(find_program(compiler)), *options, *flags]
+    usual, *options = COMPILERS[paths[0].suffix]
+    command = [str(find_program(compiler or usual)), *options, *flags]
     folder = TARGET_CACHE / f"{paths[0].stem}-{_cache_key(command, paths)}"
     program = folder / name
     if not program.exists():

@@ -62,12 +62,12 @@ def test_buckets_hold_all_waits(waits_ns: list[int]) -> None:
 def test_the_picture() -> None:
     lines = histogram_lines(histogram_of([0, 1, 1500, 1500, 1500, 1500, 3_000_000]))
     assert [line.split("|")[0].strip() for line in (lines[0], lines[1], lines[11], lines[-1])] == [
-        "[0, 1)         1",
-        "[1, 2)         1",
-        "[1K, 2K)       4",
-        "[2M, 4M)       1",
+        "[0 ns]             1",
+        "[1 ns]             1",
+        "[1.02 µs, 2.05 µs) 4",
+        "[2.1 ms,  4.19 ms) 1",
     ]
     bars = [line.split("|")[1] for line in lines]
-    assert {len(bar) for bar in bars} == {52}
-    assert [bar.count("@") for bar in (bars[0], bars[2], bars[11])] == [13, 0, 52]
+    assert len({len(bar) for bar in bars}) == 1
+    assert [bar.count("@") for bar in (bars[0], bars[2], bars[11])] == [len(bars[0]) // 4, 0, len(bars[0])]
     assert histogram_lines([]) == []
