@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from lockflame.checks import Check, State
 from lockflame.errors import LockflameError, reason_of
@@ -19,13 +19,16 @@ PROBE_STACK_BYTES = 32768
 
 
 def sampler_checks() -> Iterator[Check]:
-    """CPU sampling first, then what lock probes need."""
+    """CPU sampling first, then what lock probes need, then the tracers."""
     yield from _perf_checks()
     yield _bpf_check()
     yield _bcc_check()
     yield _headers_check()
     yield from _tracing_checks()
     yield _probes_check()
+    yield _traced("trace locks", _try_lock_trace)
+    yield _traced("trace signals", _try_signal_trace)
+    yield _traced("trace syscalls", _try_syscall_trace)
 
 
 def _perf_checks() -> Iterator[Check]:
@@ -137,3 +140,42 @@ def _probes_check() -> Check:
     except LockflameError as error:
         return Check("lock probes", State.MISSING, error.why, error.what_to_do)
     return Check("lock probes", State.OK, f"attached: {names}")
+
+
+def _traced(name: str, attempt: Callable[[], str]) -> Check:
+    """Loads a tracer's programs, which `attempt` says something of; they are compiled where that wasn't done yet."""
+    try:
+        return Check(name, State.OK, attempt())
+    except LockflameError as error:
+        return Check(name, State.MISSING, error.why, error.what_to_do)
+    except OSError as error:
+        return Check(name, State.MISSING, reason_of(error), "run as root" if os.geteuid() else "")
+
+
+def _try_lock_trace() -> str:
+    from sampler.trace.lock_probes import LockPrograms
+
+    programs = LockPrograms(max(online_cpus()) + 1)
+    programs.close()
+    return "by uprobes, all set and taken away at once" if programs.as_links else "by uprobes, one by one"
+
+
+def _try_signal_trace() -> str:
+    from sampler.trace.filters import Filters
+    from sampler.trace.signals import SignalChoice, SignalTrace
+
+    SignalTrace(SignalChoice(Filters())).close()
+    return "by tracepoints"
+
+
+def _try_syscall_trace() -> str:
+    from sampler.trace.filters import Filters
+    from sampler.trace.syscall_layout import By, MeasureKind
+    from sampler.trace.syscall_names import find_calls
+    from sampler.trace.syscalls import WHAT, Question, SyscallTrace
+
+    with TraceFs() as tracefs:
+        calls = find_calls(tracefs, ("getppid",), WHAT)
+        for by in (By.PID, By.USTACK):
+            SyscallTrace(Question(calls, (MeasureKind.LATENCY,), ((None,),), by), Filters(), tracefs).close()
+    return "by tracepoints"

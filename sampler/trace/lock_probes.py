@@ -77,7 +77,10 @@ class RawLockTrace:
 
 
 class LockPrograms:
-    """The programs, loaded, with their tables. Attached by `attach`; all ends with `close`."""
+    """The programs, loaded, with their tables. Attached by `attach`; all ends with `close`.
+
+    `as_links` tells whether the kernel sets probes all at once.
+    """
 
     def __init__(self, cpus: int) -> None:
         """`cpus` is one more than the highest CPU's number. Raises `LockflameError`."""
@@ -88,8 +91,8 @@ class LockPrograms:
         source = compiled(SOURCE, DEFINITIONS, WHAT)
         kinds = dict.fromkeys(source.programs, syscall.PROG_KPROBE)
         try:
-            self._as_links = has_uprobe_links()
-            self._loaded = LoadedPrograms(source, kinds, cpus, syscall.TRACE_UPROBE_MULTI if self._as_links else 0)
+            self.as_links = has_uprobe_links()
+            self._loaded = LoadedPrograms(source, kinds, cpus, syscall.TRACE_UPROBE_MULTI if self.as_links else 0)
         except OSError as error:
             raise refusal(error, WHAT) from error
 
@@ -110,7 +113,7 @@ class LockPrograms:
             # Returns first: a call that is seen shall be seen to its end.
             for (program, path, at_return), offsets in sorted(places.items(), key=lambda item: not item[0][2]):
                 number = self._loaded.programs[program]
-                descriptors += attach_uprobes(pid, path, offsets, number, at_return=at_return, as_link=self._as_links)
+                descriptors += attach_uprobes(pid, path, offsets, number, at_return=at_return, as_link=self.as_links)
         except OSError as error:
             close_all(descriptors)
             raise refusal(error, WHAT) from error
