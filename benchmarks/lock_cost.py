@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -23,6 +24,7 @@ from tests.support.needs import find_program
 from tests.support.process import Target, running
 from tests.support.recording import lockflame_session
 from tests.support.targets import build_target
+from tests.support.tracefs import WITH_TRACEFS
 
 THREADS = 4
 ROW_BYTES = 64
@@ -34,9 +36,6 @@ RECORDING_S = 300
 FUTEX_CALLS_LEAST = 100_000
 SCRIPTS = Path(__file__).parent
 FOUND = re.compile(r"^@\w+_ns\[", re.MULTILINE)
-
-# A mount namespace of its own: tracefs may not be mounted, and nothing may stay behind.
-WITH_TRACEFS = ("unshare", "--mount", "sh", "-c", 'mount -t tracefs tracefs /sys/kernel/tracing && exec "$@"', "sh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +143,22 @@ def _lockflame(program: Program, output: Path, *options: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def trace_locks(program: Program) -> Iterator[int]:
+    """`lockflame trace locks`, waits and holds, which must have seen both."""
+    arguments = ("trace", "locks", "-p", program.pid, "--max-events-per-second", 0, "--json")
+    with lockflame_session(*arguments) as session:
+        session.wait_until_recording()
+        yield session.pid
+        session.process.send_signal(signal.SIGINT)
+        result = session.finish()
+    if result.status != 0:
+        raise ToolFailed(f"lockflame ended with status {result.status}: {result.stderr[-1000:]}")
+    rows = json.loads(result.stdout)
+    if not rows or not rows[0]["waits"] or not rows[0]["holds"]:
+        raise ToolFailed("lockflame trace saw no waits or no holds")
+
+
+@contextlib.contextmanager
 def bpftrace_futex(program: Program) -> Iterator[int]:
     """bpftrace's histograms of futex calls by stack."""
     with _bpftrace("futex_waits.bt", program) as pid:
@@ -173,6 +188,7 @@ TOOLS: dict[str, Trace] = {
     "nothing": nothing,
     "record": lockflame_cpu,
     "record --locks": lockflame_locks,
+    "trace locks": trace_locks,
     "bpftrace": bpftrace_futex,
     "pmlock": pmlock,
 }
@@ -237,6 +253,7 @@ def figures_of(costs: dict[str, list[Cost]], futex_rates: Sequence[float]) -> li
     """The lines of the table."""
     lost = {name: [100 - cost.kept_percent for cost in of_tool] for name, of_tool in costs.items()}
     kept = {name: [cost.kept_percent for cost in of_tool] for name, of_tool in costs.items()}
+    slower = {name: [100 / max(cost.kept_percent, 0.01) - 1 for cost in of_tool] for name, of_tool in costs.items()}
     own = [cost.during.tool_percent for cost in costs["record --locks"]]
     return [
         Figure("target's futex calls", "1/s", futex_rates, limit=FUTEX_CALLS_LEAST, limit_is_least=True),
@@ -244,6 +261,7 @@ def figures_of(costs: dict[str, list[Cost]], futex_rates: Sequence[float]) -> li
         # Not the losses' ratio: both may be close to none, and then it says nothing.
         Figure("kept under record --locks; bpftrace", "%", kept["record --locks"], kept["bpftrace"], 1.0, True, True),
         Figure("loss under record --locks; bpftrace", "%", lost["record --locks"], lost["bpftrace"]),
+        Figure("longer under trace locks; pmlock", "x", slower["trace locks"], slower["pmlock"], 0.7, True),
         Figure("loss under record; nothing", "%", lost["record"], lost["nothing"]),
         Figure("own CPU with --locks", "% of a core", own, limit=2.0),
     ]

@@ -24,6 +24,7 @@ from elftools.elf.elffile import ELFFile
 
 from tests.support.needs import CannotTest, find_program
 from tests.support.process import Target, running
+from tests.support.tracefs import WITH_TRACEFS
 
 FUTEX_WAIT, FUTEX_WAKE = 128, 129
 """As glibc's mutexes call them (include/uapi/linux/futex.h), with FUTEX_PRIVATE_FLAG."""
@@ -116,9 +117,7 @@ def futex_calls(pid: int, lock_functions: tuple[str, ...]) -> Iterator[FutexCall
         futex=X86_64_FUTEX,
         reads="\n  ".join(READ.format(offset=8 * index, **limits) for index in range(WORDS)),
     )
-    # A mount namespace of its own: tracefs may not be mounted, and nothing may stay behind.
-    mount = 'mount -t tracefs tracefs /sys/kernel/tracing && exec "$@"'
-    command = ["unshare", "--mount", "sh", "-c", mount, "sh", bpftrace, "-B", "line", "-e", program]
+    command = [*WITH_TRACEFS, bpftrace, "-B", "line", "-e", program]
     with running(command, wait_ready=False, stderr=subprocess.STDOUT) as tracer:
         tracer.wait_until_ready(60)
         yield counted

@@ -19,13 +19,13 @@ from tests.support.needs import find_program
 from tests.support.process import Target, running, wait_until
 from tests.support.recording import lockflame_session, record, recorded, session_members
 from tests.support.targets import build_target
+from tests.support.tracefs import MOUNT_TRACEFS
 
 pytestmark = [pytest.mark.integration, pytest.mark.requires_root]
 
 BCC = "/usr/lib/python3/dist-packages/bcc"
 HIDE = 'for folder in {folders}; do mount -t tmpfs none "$folder" || exit 99; done; exec "$@"'
 BPF_SYSCALL, PROG_GET_FD_BY_ID = 321, 13
-MOUNT_TRACEFS = 'mount -t tracefs tracefs /sys/kernel/tracing && exec "$@"'
 
 
 @pytest.fixture(scope="module")

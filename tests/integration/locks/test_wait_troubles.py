@@ -22,12 +22,12 @@ from tests.support.needs import CannotTest, find_program
 from tests.support.process import Target, running, wait_until
 from tests.support.recording import Recorded, Session, lockflame_session, record, recorded
 from tests.support.targets import BuildFailed, build_target
+from tests.support.tracefs import WITH_TRACEFS
 
 pytestmark = [pytest.mark.integration, pytest.mark.requires_root]
 
 EXACT = 0.02
 IN_PID_NAMESPACE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
-WITH_TRACEFS = ("unshare", "--mount", "sh", "-c", 'mount -t tracefs tracefs /sys/kernel/tracing && exec "$@"', "sh")
 # Waits of one process by bpftrace: 202 is futex(2), and FUTEX_WAIT is 0.
 COUNT_WAITS = """
 tracepoint:syscalls:sys_enter_futex /pid == {pid} && (args->op & 127) == 0/ {{ @begun = count(); @at[tid] = 1; }}

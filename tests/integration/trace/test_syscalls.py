@@ -21,13 +21,10 @@ from tests.support.mariadb import MariaDb
 from tests.support.needs import CannotTest, find_program
 from tests.support.process import Target, running
 from tests.support.targets import build_target
+from tests.support.tracefs import WITH_TRACEFS
 
 pytestmark = [pytest.mark.integration, pytest.mark.requires_root]
 
-WITH_TRACEFS = (
-    'if mountpoint -q /sys/kernel/tracing; then exec "$@"; fi; '
-    'mount -t tracefs tracefs /sys/kernel/tracing && exec "$@"'
-)
 SETTLED_S = 0.2
 CHILDREN, CALLS = 3, 40
 FORKER = f"""
@@ -174,10 +171,9 @@ def test_latency_buckets_are_bpftraces() -> None:
             f'BEGIN {{ printf("go\\n"); }} {event.format("enter")} /pid == {target.pid}/ {{ @s[tid] = nsecs; }} '
             f"{event.format('exit')} /@s[tid]/ {{ @ns = hist(nsecs - @s[tid]); delete(@s[tid]); }}"
         )
-        launcher = [find_program("unshare"), "--mount", "sh", "-c", WITH_TRACEFS, "sh"]
         with (
             tracing("clock_nanosleep", "--hist", "latency", "--json", "-p", target.pid) as trace,
-            running([*launcher, find_program("bpftrace"), "-e", script], wait_ready=False) as bpftrace,
+            running([*WITH_TRACEFS, find_program("bpftrace"), "-e", script], wait_ready=False) as bpftrace,
         ):
             bpftrace.wait_for_line(lambda line: line == "go", 60)
             time.sleep(SETTLED_S)
