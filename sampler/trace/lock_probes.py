@@ -145,13 +145,13 @@ class LockPrograms:
         value = self.maps["counts"].get(layout.COUNTS.index(name).to_bytes(4, "little")) or b""
         return sum(count for (count,) in struct.iter_unpack("<Q", value))
 
-    def least_hold_ns(self, lock: int) -> int:
-        """The shortest time that a lock was held; 0 where it wasn't."""
+    def least_hold_ns(self) -> int:
+        """The shortest time that a lock was held; 0 where none was."""
         key_of, sums_of = layout.PLACE_KEY, layout.SUMS_HEAD
         holds = (
             sums_of.unpack_from(value)
             for key, value in self.maps["places"].items()
-            if key_of.unpack(key)[::2] == (lock, layout.SIDE_HOLD)
+            if key_of.unpack(key)[2] == layout.SIDE_HOLD
         )
         return min((least_ns for count, _, _, least_ns in holds if count), default=0)
 

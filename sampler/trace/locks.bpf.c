@@ -24,8 +24,10 @@ enum count {
 };
 
 #define BUCKETS 48
-#define SAMPLE_INTERVAL_NS 2000000ULL
-#define BURST_NS 1000000000ULL
+#define SAMPLE_INTERVAL_NS 1000000ULL
+// Places without a stack come first: there may be thousands when a trace begins.
+#define FIRST_BURST_NS 2000000000ULL
+#define BURST_NS 200000000ULL
 #define OWNER_DIED 130
 // PTHREAD_MUTEX_RECURSIVE, of glibc and of musl.
 #define TYPE_MASK 3
@@ -143,7 +145,7 @@ static inline void sample_place(struct registers *ctx, struct place *place, stru
         return;
     int zero = 0;
     u64 *due = next_sample.lookup(&zero);
-    if (!due || *due > now + BURST_NS)
+    if (!due || *due > now + (sums->samples ? BURST_NS : FIRST_BURST_NS))
         return;
     *due = (*due > now ? *due : now) + SAMPLE_INTERVAL_NS;
     struct sample sample = {

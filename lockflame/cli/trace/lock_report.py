@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from flame.histograms.histogram import ExtraRow, Histogram, Unit, log2_buckets
 from flame.histograms.text import histogram_lines
 from flame.locks.histogram import quantile_ns
-from flame.text import amount, isolated
+from flame.names import short_name
+from flame.text import amount, counted, isolated
 from lockflame.cli.trace.lock_profile import LockPath, LockTrace
 from lockflame.profile import HoldTimes, Lock
 
 PATHS = 3
-"""Of each lock and side, so many are shown; JSON has all."""
+"""Of each lock and side, so many are shown, if they have a share of its time worth speaking of; JSON has all."""
+PATH_SHARE = 0.05
 _HEADINGS = ("waits", "total", "mean", "p99", "max", "holds", "held", "mean", "max", "kind", "lock")
 _NUMBERS = 9
 _WAIT_COLUMNS, _HOLD_COLUMNS = range(5), range(5, 9)
@@ -21,10 +23,11 @@ _WAIT_COLUMNS, _HOLD_COLUMNS = range(5), range(5, 9)
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What of a trace is shown: so many locks, functions of a stack, and which of both sides."""
+    """What of a trace is shown: so many locks, functions of a stack, whole names, and which of both sides."""
 
     top: int
     stack_depth: int
+    full_names: bool
     waits: bool
     holds: bool
 
@@ -82,18 +85,21 @@ def detail_lines(trace: LockTrace, row: int, shown: Shown, width: int) -> Iterat
         paths = [path for path in trace.paths if path.lock == row and path.is_hold == is_hold]
         if not is_wanted or not paths:
             continue
-        for path in paths[:PATHS]:
+        least_ns = PATH_SHARE * sum(path.total_ns for path in paths)
+        kept = [path for path in paths[:PATHS] if path.total_ns >= least_ns]
+        for path in kept:
             yield ""
-            yield from histogram_lines(path_histogram(trace.profile.locks[row], path, shown.stack_depth), width)
-        if len(paths) > PATHS:
-            yield f"and {len(paths) - PATHS:,} more paths that {'hold' if is_hold else 'wait for'} it"
+            yield from histogram_lines(path_histogram(trace.profile.locks[row], path, shown), width)
+        if len(paths) > len(kept):
+            yield f"and {counted(len(paths) - len(kept), 'more path')} that {'held' if is_hold else 'waited for'} it"
 
 
-def path_histogram(lock: Lock, path: LockPath, depth: int) -> Histogram:
+def path_histogram(lock: Lock, path: LockPath, shown: Shown) -> Histogram:
     """A path's times, titled by the lock and the stack."""
     what = "held, and given back by" if path.is_hold else "waited for by"
-    more = len(path.names) - depth
-    stack = (*path.names[:depth], *((f"... {more:,} more",) if more > 0 else ()))
+    more = len(path.names) - shown.stack_depth
+    names = [name if shown.full_names else short_name(name) for name in path.names[: shown.stack_depth]]
+    stack = (*names, *((f"... {more:,} more",) if more > 0 else ()))
     return Histogram(
         title=(f"{lock.name} {what}", *stack),
         unit=Unit.NANOSECONDS,

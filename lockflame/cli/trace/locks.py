@@ -70,10 +70,11 @@ class DurationType(click.ParamType[int]):
     "all locks are traced.",
 )
 @click.option("--min-wait", type=DurationType(), default=0, help="Count only waits of at least so long, such as 50us.")
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="So many locks.")
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="So many locks.")
 @click.option(
     "--stack-depth", type=click.IntRange(min=1), default=6, show_default=True, help="So many functions of each stack."
 )
+@click.option("--full-names", is_flag=True, help="Whole function names.")
 @click.option(
     "--max-events-per-second",
     type=click.IntRange(min=0),
@@ -99,6 +100,7 @@ def locks_command(
     min_wait: int,
     top: int,
     stack_depth: int,
+    full_names: bool,
     max_events_per_second: int,
     as_json: bool,
     outputs: tuple[Output, ...],
@@ -140,7 +142,9 @@ def locks_command(
     finally:
         raw.close()
     write_profiles(trace.profile, outputs)
-    _show(trace, Shown(top, stack_depth, waits=not only_holds, holds=not only_waits), choice, as_json=as_json)
+    _show(
+        trace, Shown(top, stack_depth, full_names, waits=not only_holds, holds=not only_waits), choice, as_json=as_json
+    )
     for note in (*session.notes, *loss_notes(raw.locks), *raw.notes):
         say(f"lockflame: note: {note.rstrip('.')}")
     for output in outputs:
