@@ -19,6 +19,8 @@ PAIRS = 100
 ROUNDS = 10
 FLOOR_SHARE = 0.75
 """Of the shortest hold that was seen: it took some time by itself."""
+EVENTS_OF_A_PAIR = 3
+"""A call that takes a lock, its return, and one that gives it back."""
 SEEN_NS = 100
 """Less is no probe's cost: our own libc is another one than the target's."""
 
@@ -98,18 +100,17 @@ class CpuTimes:
         return cls(time.monotonic_ns(), user_ns, system_ns)
 
 
-def target_cost(before: tuple[CpuTimes, CpuTimes], during: tuple[CpuTimes, CpuTimes]) -> float | None:
-    """The share of the target's CPU time that goes into probes, 0 to 1; None where it used too little to tell.
+def target_cost(events: int, pair_ns: float | None, first: CpuTimes, last: CpuTimes) -> float | None:
+    """The share of the target's CPU time that went into probes, 0 to 1; None where it used too little to tell.
 
-    Probes run in the kernel. What of its system time isn't in proportion to its user time, as it was before, is theirs.
+    As many `events` cost it what they cost us, `pair_ns` for `EVENTS_OF_A_PAIR`. In a tight loop they cost less: what
+    they need stays in the processor's caches. But they run in the kernel, so it is never more than the target's system
+    time; where their cost isn't known, that is all there is to say.
     """
-    user_before, user_during = (last.user_ns - first.user_ns for first, last in (before, during))
-    system_before, system_during = (last.system_ns - first.system_ns for first, last in (before, during))
-    used = user_during + system_during
-    if min(user_before, used) < _TELLING_NS:
-        return None
-    own = system_before * user_during / user_before
-    return min(max(system_during - own, 0) / used, 1.0)
+    system_ns = last.system_ns - first.system_ns
+    used_ns = system_ns + last.user_ns - first.user_ns
+    spent_ns = system_ns if pair_ns is None else min(events / EVENTS_OF_A_PAIR * pair_ns, system_ns)
+    return spent_ns / used_ns if used_ns >= _TELLING_NS else None
 
 
 _TELLING_NS = 100_000_000

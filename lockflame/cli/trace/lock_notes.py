@@ -29,7 +29,7 @@ def first_second(rate: float, share: float | None) -> str:
 
 
 def _cost(share: float) -> str:
-    return f"about {share * 100:.0f} % of the CPU time that it uses now goes into the trace"
+    return f"up to {share * 100:.0f} % of the CPU time that it uses now goes into the trace"
 
 
 def loss_notes(trace: RawLockTrace) -> Iterator[str]:

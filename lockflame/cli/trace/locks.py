@@ -159,7 +159,8 @@ class _Session:
         self._name = name
         self._events_most = events_most
         self._programs: LockPrograms | None = None
-        self._before: tuple[CpuTimes, CpuTimes] | None = None
+        self._before: CpuTimes | None = None
+        self._pair_ns: float | None = None
         self._looked_s = 0.0
         self._events = 0
         self.notes: list[str] = []
@@ -173,7 +174,6 @@ class _Session:
         from sampler.trace.lock_cost import CpuTimes, own_cost
         from symbolize.lock_functions import lock_functions
 
-        at_first = CpuTimes.now(self._pid)
         mappings = mappings_of(self._pid)
         functions = lock_functions(self._pid, mappings)
         choice = lock_choice(lock, mappings)
@@ -186,6 +186,7 @@ class _Session:
         try:
             probes = probes_of(functions)
             cost = own_cost(programs, probes)
+            self._pair_ns = cost.pair_ns
             chosen = LockFilter(choice.address, least_wait_ns, functions.type_offset, cost.hold_floor_ns)
             recorder = Recorder(
                 self._pid,
@@ -197,7 +198,7 @@ class _Session:
                 if stop.take():
                     raise KeyboardInterrupt
                 say(start_line(self._name, functions, cost.pair_ns))
-                self._before = at_first, CpuTimes.now(self._pid)
+                self._before = CpuTimes.now(self._pid)
                 recorder.start()
                 recorder.run(duration_s, stop, lambda _: True, self._look)
                 return recorder.finish(), choice
@@ -218,7 +219,7 @@ class _Session:
         events = self._programs.count("events")
         rate = (events - self._events) / (elapsed_s - self._looked_s)
         if not self._looked_s:
-            say(first_second(rate, target_cost(self._before, (self._before[1], CpuTimes.now(self._pid)))))
+            say(first_second(rate, target_cost(events, self._pair_ns, self._before, CpuTimes.now(self._pid))))
         self._events, self._looked_s = events, elapsed_s
         if not self._events_most or rate <= self._events_most:
             return False
