@@ -18,6 +18,7 @@ from lockflame.pprof_samples import decode_samples, encode_samples
 from lockflame.pprof_tables import Tables, decode_code, encode_code, profile_of, tables_of
 from lockflame.profile import (
     CPU,
+    DELAY,
     HISTOGRAM_BUCKETS,
     FutexOperation,
     HoldTimes,
@@ -149,8 +150,10 @@ def _encode_recording(message: ProfileRows, tables: Tables, strings: _Strings) -
     if info.frequency_asked_hz:
         message.period_type.type, message.period_type.unit = strings[CPU.name], strings[CPU.unit]
         message.period = 10**9 // info.frequency_asked_hz
-    if CPU in tables.sample_types:
-        message.default_sample_type = strings[CPU.name]
+    # What pprof shows; it would take the last else.
+    shown = next((kind for kind in (CPU, DELAY, *tables.sample_types) if kind in tables.sample_types), None)
+    if shown is not None:
+        message.default_sample_type = strings[shown.name]
     message.comment.extend(strings[note] for note in info.notes)
     for field in fields(RecordingInfo):
         value = getattr(info, field.name)

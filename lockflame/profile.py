@@ -100,6 +100,16 @@ class Location:
     unresolved_reason: str = ""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Label:
+    """What another tool says of a sample, as pprof has it: a text, or a number with a unit if it has one."""
+
+    key: str
+    text: str = ""
+    number: int = 0
+    unit: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Thread:
     """A thread that was sampled, under the name (comm) it had at the time."""
@@ -109,6 +119,8 @@ class Thread:
     comm: str
     container: str = ""
     """The short id or the name of the container that its process is in; empty when in none."""
+    labels: tuple[Label, ...] = ()
+    """What else its samples are labelled with, in order; files of other tools only."""
 
 
 class Memory(enum.IntEnum):

@@ -12,6 +12,7 @@ import click
 
 from lockflame.cli.diff_picture import VIEWS, VIEWS_HINT, draw, picture_of
 from lockflame.cli.output import Output, OutputType, check_writable
+from lockflame.cli.reading import read_told
 from lockflame.cli.terminal import printable, say
 from lockflame.errors import LockflameError
 
@@ -166,8 +167,10 @@ def diff_command(
     from flame.locks.rule_file import load_rules
 
     rules = load_rules(lock_rules)
-    recorded = _read(files[0]), _read(files[1])
-    compared = _compare(recorded, normalize, work, rules)
+    # Of values below zero the comparison tells itself, where they matter to it.
+    recorded = read_told([*files[0], *files[1]], with_negatives=False)
+    sides = recorded[: len(files[0])], recorded[len(files[0]) :]
+    compared = _compare(sides, normalize, work, rules)
     asked = None if fail_above is None else _asked(compared, of)
     shown = None if output is None else picture_of(compared.sides, view, rules, with_idle=idle)
     _show(compared, options)
@@ -228,12 +231,6 @@ def _check_question(of: str, fail_above: float | None, normalize: str | None) ->
         raise click.UsageError(f"--of is cpu, wait or lock:NAME, not {of!r}.")
     if fail_above is not None and normalize == "total" and of in ("cpu", "wait"):
         raise click.UsageError(f"with --normalize total, all of {of} is always 100 %: leave it out.")
-
-
-def _read(paths: Sequence[str]) -> list[Profile]:
-    from lockflame.formats import read_profile
-
-    return [read_profile(path) for path in paths]
 
 
 def _compare(
@@ -306,7 +303,7 @@ def _say_notes(compared: Compared) -> None:
     sides = compared.sides
     for note in sides.notes:
         say(f"lockflame: note: {printable(note)}")
-    whole = verdict.whole(sides.before, sides.after, compared.scales, sides.sample_type)
+    whole = verdict.whole(compared.functions, sides.sample_type)
     said: list[str] = []
     if compared.mode is not Mode.TOTAL:
         said.append(_verdict_text(whole, compared, sides.sample_type.unit))
@@ -368,7 +365,7 @@ def _asked(compared: Compared, of: str) -> Verdict:
     if of == "cpu":
         if sides.sample_type != CPU:
             raise LockflameError("cannot tell how CPU time changed", "not all files have it", "leave --fail-above out")
-        return verdict.whole(sides.before, sides.after, compared.scales, CPU)
+        return verdict.whole(compared.functions, CPU)
     if of == "wait":
         if not sides.has_waits:
             raise LockflameError("cannot tell how waits changed", "not all files have them", "record with --locks")

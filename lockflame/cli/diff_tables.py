@@ -149,9 +149,13 @@ def _percent(amounts: Amounts, row: int) -> str:
 
 
 def _interval(amounts: Amounts, row: int, words: Words) -> str:
-    """The 95 % interval of the change."""
+    """The 95 % interval of the change; `-` where nothing was there to change."""
     ends = (float(amounts.change.low[row]), float(amounts.change.high[row]))
-    return " … ".join(f"{'−' if end < 0 else '+'}{words.value(abs(end))}" for end in ends)
+    return " … ".join(_signed(end, words) for end in ends) if any(ends) else "-"
+
+
+def _signed(change: float, words: Words) -> str:
+    return f"{'−' if change < 0 else '+'}{words.value(abs(change))}" if change else "0"
 
 
 def _function(table: FunctionTable, row: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lockflame.cli.output import PICTURES, Look, Output, OutputType, check_writable, write_profile
+from lockflame.cli.reading import read_told
 
 VIEWS = ("cpu", "wait", "holder", "chain")
 
@@ -78,7 +79,6 @@ def flame_command(
         raise click.UsageError("--lock and --idle are about waits: give --view wait, holder or chain, not cpu.")
     check_writable(output.path)
     from flame.locks.rule_file import load_rules
-    from lockflame.formats import read_profile
 
     look = Look(
         title=title,
@@ -91,4 +91,5 @@ def flame_command(
         threads=threads,
         focus=focus,
     )
-    write_profile(read_profile(profile), output, look)
+    (recorded,) = read_told((profile,))
+    write_profile(recorded, output, look)

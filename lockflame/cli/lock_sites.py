@@ -120,8 +120,6 @@ def _time(time_ns: int, unit: tuple[int, str]) -> str:
 
 def _cells(site: LockSite, contended_unit: tuple[int, str], locking_unit: tuple[int, str]) -> dict[str, str]:
     """The texts of a row by their headings."""
-    from flame.locks.table import place_of
-
     return {
         "contended": _time(site.contended_cpu_ns, contended_unit),
         "locking": _time(site.locking_cpu_ns, locking_unit),
@@ -131,18 +129,23 @@ def _cells(site: LockSite, contended_unit: tuple[int, str], locking_unit: tuple[
         "threads": f"{site.threads:,}",
         "kind": site.kind,
         "site": printable(_with_caller(site)),
-        "at": printable(place_of(site)),
+        "at": printable(_place(site)),
     }
 
 
 def _pipe_width(sites: list[LockSite]) -> int:
     """Wide enough that nothing wraps: who reads a pipe wants a row on a line."""
-    from flame.locks.table import place_of
-
-    longest = max(len(_with_caller(site)) + len(place_of(site)) for site in sites)
+    longest = max(len(_with_caller(site)) + len(_place(site)) for site in sites)
     return max(WIDE, OTHER_COLUMNS_WIDTH + longest)
 
 
 def _with_caller(site: LockSite) -> str:
     """The site, and for one in the kernel what the program called."""
     return f"{site.site} < {site.user_caller}" if site.user_caller else site.site
+
+
+def _place(site: LockSite) -> str:
+    """Where a site is. Text of other tools often tells a function's name and its file alone, without an address."""
+    from flame.locks.table import place_of
+
+    return place_of(site) if site.address or site.line else site.module or "-"

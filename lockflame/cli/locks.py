@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lockflame.cli import lock_delays, lock_sites, lock_waits
+from lockflame.cli.reading import read_told
 from lockflame.errors import LockflameError
 
 SORTS = list(dict.fromkeys((*lock_waits.SORTS, *lock_sites.SORTS, *lock_delays.SORTS)))
@@ -55,12 +56,11 @@ def locks_command(
       lockflame locks before.pb.gz --lock LOCK_open
     """
     from flame.locks.rule_file import load_rules
-    from lockflame.formats import read_profile
     from lockflame.formats.units import with_cpu_time
     from lockflame.profile import CPU, DELAY
 
     rules = load_rules(lock_rules)
-    recorded = read_profile(profile)
+    (recorded,) = read_told((profile,))
     if frequency is not None:
         recorded = with_cpu_time(recorded, frequency)
     has_waits = bool(recorded.recording.probes or recorded.locks)

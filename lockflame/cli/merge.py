@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lockflame.cli.output import Output, OutputType, check_writable, write_file
+from lockflame.cli.reading import say_notes
 from lockflame.cli.terminal import say
 
 
@@ -14,8 +15,8 @@ from lockflame.cli.terminal import say
 def merge_command(profiles: tuple[str, ...], output: Output) -> None:
     """Make one profile of many PROFILES, ours or other tools'.
 
-    Numbers are added up for each stack, thread and lock; locks keep exact totals and histograms. Durations are added
-    up too, so that what is said per second is a mean. With a single file of another tool: makes it ours.
+    Numbers are added up for each stack, thread, label and lock; locks keep exact totals and histograms. Durations are
+    added up too, so that what is said per second is a mean. With a single file of another tool: makes it ours.
 
     \b
     Examples:
@@ -26,8 +27,10 @@ def merge_command(profiles: tuple[str, ...], output: Output) -> None:
     from lockflame.formats.merging_files import merged_files
     from lockflame.pprof import encode_tables
 
-    tables = merged_files(profiles)
+    found = merged_files(profiles)
+    tables = found.content
     write_file(output.path, encode_tables(tables))
+    say_notes(found.notes)
     say(
         f"lockflame: merged {len(profiles):,} profile{'s' if len(profiles) > 1 else ''}: "
         f"{len(tables.rows.stacks):,} stacks, {len(tables.locks):,} locks; wrote {output.path}"

@@ -16,6 +16,7 @@ import click
 
 from lockflame.cli.flame import VIEWS
 from lockflame.cli.output import Look, Output, write_profile
+from lockflame.cli.reading import read_told
 from lockflame.cli.terminal import printable
 from lockflame.errors import LockflameError
 
@@ -51,9 +52,7 @@ def view_command(profile: str, view_name: str | None, idle: bool) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         # It would wait for keys for ever.
         raise LockflameError(f"cannot show {profile}", "there is no terminal to show it in", "draw it: lockflame flame")
-    from lockflame.formats import read_profile
-
-    recorded = read_profile(profile)
+    (recorded,) = read_told((profile,))
     chosen = view_name or ("chain" if recorded.locks else "cpu")
     with tempfile.TemporaryDirectory(prefix="lockflame-") as folder:
         # The viewer shows the file's name.

@@ -28,6 +28,12 @@ SUM_MOST = 2**63 - 1
 TIME_MOST_NS = 2**62
 """Of a recording's length and its beginning since 1970: more than a century."""
 
+NEGATIVE_VALUES = (
+    "values below zero, as in a difference of profiles: they lessen sums, and pictures leave out what ends up "
+    "below zero."
+)
+"""What is said of so many samples."""
+
 
 def check_sums(path: str, sample_types: Iterable[SampleType], values: NDArray[np.int64]) -> None:
     """Raises `LockflameError` if the values of a type, int64[samples, types], add up to more than 64 bits hold."""
@@ -35,6 +41,12 @@ def check_sums(path: str, sample_types: Iterable[SampleType], values: NDArray[np
     for kind, total in zip(sample_types, sums, strict=True):
         if total >= SUM_MOST:
             raise LockflameError(f"cannot read {path}", f"its {kind.name} adds up to more than 2^63", "check the file")
+
+
+def note_of_negatives(values: NDArray[np.int64]) -> str:
+    """What has to be said of values below zero, int64[samples, types]; empty where there are none."""
+    count = int(np.count_nonzero((values < 0).any(axis=1)))
+    return f"{count:,} {'samples have' if count > 1 else 'sample has'} {NEGATIVE_VALUES}" if count else ""
 
 
 def sound_times(recording: RecordingInfo) -> RecordingInfo:

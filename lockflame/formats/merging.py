@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lockflame.distinct_rows import DistinctRows
 from lockflame.errors import LockflameError
+from lockflame.formats.labels import TOO_MANY_LABELS, ThreadNumbers
 from lockflame.pprof_samples import SampleTable
 from lockflame.pprof_tables import Functions, Locations, Tables
 from lockflame.profile import (
@@ -23,7 +24,6 @@ from lockflame.profile import (
     SampleColumns,
     SampleType,
     Stacks,
-    Thread,
     WaitEnds,
 )
 from lockflame.wire import ranges
@@ -32,6 +32,7 @@ NOTES_MOST = 20
 """Of the profiles' own, all different."""
 
 _VALUE_MOST = 2**63 - 1
+_ENDS = tuple(field.name for field in fields(WaitEnds))
 _TEXTS, _FUNCTION_WIDTH = 3, 4
 _LOCATION_WIDTH = 4
 _SUMMED = (
@@ -58,14 +59,20 @@ LockKey = tuple[int, int, Memory, str, FutexOperation, str, str]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Merged:
-    """Some profiles made one, and how each of them was taken."""
+    """Some profiles made one, and how each of them was taken. `unlabelled` samples have lost their labels by that."""
 
     tables: Tables
     recordings: tuple[RecordingInfo, ...]
+    unlabelled: int = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What merging has to tell that no profile did."""
+        return _labels_note(self.unlabelled)
 
 
 def merged(profiles: Iterable[Tables | Merged]) -> Merged:
-    """All profiles as one, whose sums are theirs together: by function, stack, thread and lock.
+    """All profiles as one, whose sums are theirs together: by function, stack, thread, label and lock.
 
     Sample types are those of all; a profile that has one not counts as 0 there. Durations are added up, so that what
     is said per second is a mean. What comes first stays first, so that parts may be merged before. Each profile is
@@ -74,7 +81,7 @@ def merged(profiles: Iterable[Tables | Merged]) -> Merged:
     merger = _Merger()
     for profile in profiles:
         if isinstance(profile, Merged):
-            merger.add(profile.tables, profile.recordings)
+            merger.add(profile.tables, profile.recordings, profile.unlabelled)
         else:
             merger.add(profile, (profile.recording,))
     return merger.merged()
@@ -103,7 +110,7 @@ class _Merger:
         self._strings.add([""])
         self._types = _Numbers[SampleType]()
         self._mappings = _Numbers[Mapping]()
-        self._threads = _Numbers[Thread]()
+        self._threads = ThreadNumbers()
         self._functions = DistinctRows(np.int64)
         self._locations = DistinctRows(np.int64)
         self._stacks = DistinctRows(np.int32)
@@ -111,9 +118,10 @@ class _Merger:
         self._rows: list[SampleColumns] = []
         self._type_numbers: list[Ints] = []
         self._recordings: list[RecordingInfo] = []
+        self._unlabelled = 0
 
-    def add(self, profile: Tables, recordings: Sequence[RecordingInfo]) -> None:
-        """One more, which may be several itself."""
+    def add(self, profile: Tables, recordings: Sequence[RecordingInfo], unlabelled: int = 0) -> None:
+        """One more, which may be several itself, in which so many samples lost their labels."""
         string = self._strings.add(profile.strings)
         function = self._add_functions(profile.functions, string)
         location = self._add_locations(profile, function, string)
@@ -121,8 +129,9 @@ class _Merger:
         # A number more than there are: the last stands for the -1 of samples that have no lock.
         lock = np.append(self._add_locks(profile.locks), -1)
         stack = self._stacks.add(location.astype(np.int32)[stacks.locations], stacks.offsets)
-        thread = self._threads.add(profile.rows.threads)
         samples = profile.rows.samples
+        thread, is_cut = self._threads.add(profile.rows.threads)
+        self._unlabelled += unlabelled + int(np.count_nonzero(is_cut[samples.thread]))
         self._rows.append(
             SampleColumns(
                 stack[samples.stack].astype(np.int32),
@@ -180,9 +189,9 @@ class _Merger:
             locations=self._merged_locations(),
             rows=SampleTable(stacks, self._merged_rows(len(stacks)), tuple(self._threads.number)),
             locks=tuple(lock for _, lock in self._locks.values()),
-            recording=_recording(self._recordings),
+            recording=_recording(self._recordings, _labels_note(self._unlabelled)),
         )
-        return Merged(tables, tuple(self._recordings))
+        return Merged(tables, tuple(self._recordings), self._unlabelled)
 
     def _merged_locations(self) -> Locations:
         values, bounds = self._locations.columns()
@@ -213,7 +222,7 @@ class _Merger:
             first += len(rows)
         self._rows.clear()
         if float(np.abs(values.astype(np.float64)).sum(axis=0).max(initial=0)) > _VALUE_MOST:
-            raise LockflameError("cannot merge the profiles", "their sums are beyond 2^63", "check where they are from")
+            raise _beyond("their sums")
         order, firsts = sorted_by(stack, thread, lock)
         sums = np.add.reduceat(values[order], firsts, axis=0) if len(firsts) else values
         kept = order[firsts]
@@ -238,16 +247,17 @@ def sorted_by(
 
 def _together(first: Lock, second: Lock) -> Lock:
     """A lock of two recordings. Waits, times and buckets are added; the threads are at least those of the larger."""
-    ends = WaitEnds(
-        **{field.name: getattr(first.ends, field.name) + getattr(second.ends, field.name) for field in fields(WaitEnds)}
-    )
+    ends = {name: getattr(first.ends, name) + getattr(second.ends, name) for name in _ENDS}
+    total_ns, unreleased_ns = first.total_ns + second.total_ns, first.unreleased_ns + second.unreleased_ns
+    histogram = _added(first.histogram, second.histogram)
+    _check((*ends.values(), total_ns, unreleased_ns, *histogram), "the sums of a lock")
     return replace(
         first,
-        ends=ends,
-        total_ns=first.total_ns + second.total_ns,
-        unreleased_ns=first.unreleased_ns + second.unreleased_ns,
+        ends=WaitEnds(**ends),
+        total_ns=total_ns,
+        unreleased_ns=unreleased_ns,
         max_ns=max(first.max_ns, second.max_ns),
-        histogram=tuple(a + b for a, b in zip(first.histogram, second.histogram, strict=True)),
+        histogram=histogram,
         threads=max(first.threads, second.threads),
         has_owner=first.has_owner or second.has_owner,
         is_idle=first.is_idle and second.is_idle,
@@ -258,19 +268,37 @@ def _together(first: Lock, second: Lock) -> Lock:
 def _held_together(first: HoldTimes | None, second: HoldTimes | None) -> HoldTimes | None:
     if first is None or second is None:
         return first or second
-    return HoldTimes(
-        first.count + second.count,
-        first.total_ns + second.total_ns,
-        max(first.max_ns, second.max_ns),
-        tuple(a + b for a, b in zip(first.histogram, second.histogram, strict=True)),
-    )
+    count, total_ns = first.count + second.count, first.total_ns + second.total_ns
+    histogram = _added(first.histogram, second.histogram)
+    _check((count, total_ns, *histogram), "the sums of a lock")
+    return HoldTimes(count, total_ns, max(first.max_ns, second.max_ns), histogram)
 
 
-def _recording(recordings: Sequence[RecordingInfo]) -> RecordingInfo:
+def _added(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:
+    return tuple(a + b for a, b in zip(first, second, strict=True))
+
+
+def _check(sums: Iterable[int], what: str) -> None:
+    """Raises `LockflameError` for a sum that a file has no room for."""
+    if any(not -_VALUE_MOST <= value <= _VALUE_MOST for value in sums):
+        raise _beyond(what)
+
+
+def _beyond(what: str) -> LockflameError:
+    return LockflameError("cannot merge the profiles", f"{what} are beyond 2^63", "check where they are from")
+
+
+def _labels_note(unlabelled: int) -> tuple[str, ...]:
+    return (f"{unlabelled:,} samples of all profiles {TOO_MANY_LABELS}",) if unlabelled else ()
+
+
+def _recording(recordings: Sequence[RecordingInfo], more_notes: Sequence[str]) -> RecordingInfo:
     """How all were taken: counts are added, what differs is left out and said in a note."""
     if len(recordings) == 1:
         return recordings[0]
-    values: dict[str, object] = {name: sum(getattr(info, name) for info in recordings) for name in _SUMMED}
+    sums: dict[str, int] = {name: sum(getattr(info, name) for info in recordings) for name in _SUMMED}
+    _check(sums.values(), "the counts of the recordings")
+    values: dict[str, object] = {**sums}
     differing: list[str] = []
     for name in _SAME:
         found = {getattr(info, name) for info in recordings}
@@ -283,7 +311,7 @@ def _recording(recordings: Sequence[RecordingInfo]) -> RecordingInfo:
     values.setdefault("probes", next((info.probes for info in recordings if info.probes), ""))
     values.setdefault("command", next((info.command for info in recordings if info.command), ""))
     own = list(dict.fromkeys(note for info in recordings for note in info.notes))
-    notes = [f"Merged from {len(recordings):,} profiles; durations are added up.", *own[:NOTES_MOST]]
+    notes = [f"Merged from {len(recordings):,} profiles; durations are added up.", *more_notes, *own[:NOTES_MOST]]
     if differing:
         notes.insert(1, f"The merged profiles differ in: {', '.join(differing)}.")
     if len(own) > NOTES_MOST:

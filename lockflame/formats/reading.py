@@ -9,15 +9,17 @@ from dataclasses import replace
 from typing import IO, cast
 
 from lockflame.errors import LockflameError, reason_of
-from lockflame.formats.bounds import check_sums, cut_short, is_too_deep, sound_times
+from lockflame.formats.bounds import check_sums, cut_short, is_too_deep, note_of_negatives, sound_times
 from lockflame.formats.detecting import HEAD_BYTES, KNOWN, Kind, kind_of, why_unknown
 from lockflame.formats.folded import read_folded
+from lockflame.formats.labels import TOO_MANY_LABELS, without_labels
+from lockflame.formats.noted import Noted
 from lockflame.formats.perf_data import MAGIC, read_perf_data
 from lockflame.formats.perf_script import read_perf_script
 from lockflame.formats.units import in_our_units
 from lockflame.pprof import decode_tables, read_unpacked, unpacking
 from lockflame.pprof_tables import Tables, profile_of, tables_of
-from lockflame.profile import Profile
+from lockflame.profile import Profile, RecordingInfo
 
 UNPACKED_MOST = 4 << 30
 """Of a gzipped file; one that isn't may be of any size."""
@@ -29,18 +31,39 @@ _GZIP = b"\x1f\x8b"
 def read_profile(path: str) -> Profile:
     """Reads a profile file of ours or of another tool, gzipped or not. Times come in nanoseconds.
 
-    In files of others the sample type that they show by default is the first. Raises `LockflameError`.
+    In files of others the sample type that they show by default is the first; what they label samples with beside
+    threads is left out. Raises `LockflameError`.
     """
-    found = _bounded(_opened(path), path)
-    return in_our_units(profile_of(found) if isinstance(found, Tables) else found, path)
+    return read_noted(path).content
 
 
-def read_tables(path: str) -> Tables:
-    """The same as columns, at less cost for files of pprof. Raises `LockflameError`."""
-    found = _bounded(_opened(path), path)
-    if isinstance(found, Tables) and all(kind.unit in _OUR_UNITS for kind in found.sample_types):
-        return found
-    return tables_of(in_our_units(profile_of(found) if isinstance(found, Tables) else found, path))
+def read_noted(path: str) -> Noted[Profile]:
+    """The same, with what the reader has to tell. It is in the recording's notes as well."""
+    opened = _opened(path)
+    found = _bounded(opened, path)
+    profile = without_labels(in_our_units(profile_of(found) if isinstance(found, Tables) else found, path))
+    below = note_of_negatives(profile.samples.values)
+    if below:
+        profile = replace(profile, recording=replace(profile.recording, notes=(*profile.recording.notes, below)))
+    return Noted(profile, _new_notes(opened, profile.recording))
+
+
+def read_tables(path: str) -> Noted[Tables]:
+    """The same as columns, at less cost for files of pprof, and with all labels. Raises `LockflameError`."""
+    opened = _opened(path)
+    found = _bounded(opened, path)
+    if not isinstance(found, Tables) or any(kind.unit not in _OUR_UNITS for kind in found.sample_types):
+        found = tables_of(in_our_units(profile_of(found) if isinstance(found, Tables) else found, path))
+    if isinstance(opened, Tables) and opened.rows.unlabelled:
+        note = f"{opened.rows.unlabelled:,} samples {TOO_MANY_LABELS}"
+        found = replace(found, recording=replace(found.recording, notes=(*found.recording.notes, note)))
+    return Noted(found, _new_notes(opened, found.recording))
+
+
+def _new_notes(opened: Profile | Tables, recording: RecordingInfo) -> tuple[str, ...]:
+    """The notes that reading added. A file of pprof may hold some itself; all those of text are its reader's."""
+    stored = len(opened.recording.notes) if isinstance(opened, Tables) else 0
+    return recording.notes[stored:]
 
 
 def _bounded(found: Profile | Tables, path: str) -> Profile | Tables:

@@ -17,6 +17,7 @@ from lockflame.profile import (
     SAMPLES,
     FrameKind,
     Function,
+    Label,
     Line,
     Location,
     Mapping,
@@ -206,7 +207,7 @@ def test_a_foreign_profile_can_be_read() -> None:
     stack = [found.functions[found.locations[index].lines[0].function].name for index in found.stacks[0]]
     assert stack == ["0x7000", "runtime.main"]
     assert found.total(CPU) == 20_000_000
-    assert found.threads == (Thread(0, 0, ""),)
+    assert found.threads == (Thread(0, 0, "", labels=(Label("bytes", number=512), Label("key", "value"))),)
     assert found.locations[0].lines == (Line(0, 12),)
     assert decode(encode(found), "x").total(SAMPLES) == 2
 

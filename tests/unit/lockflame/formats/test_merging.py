@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,16 @@ from lockflame.formats.merging import merged, sorted_by
 from lockflame.formats.merging_files import merged_files
 from lockflame.pprof import decode, encode, encode_tables
 from lockflame.pprof_tables import profile_of, tables_of
-from lockflame.profile import CPU, Profile, SampleColumns, SampleType
+from lockflame.profile import (
+    CPU,
+    HISTOGRAM_BUCKETS,
+    HoldTimes,
+    Profile,
+    RecordingInfo,
+    SampleColumns,
+    SampleType,
+    WaitEnds,
+)
 from tests.support.recording import stacks_of
 from tests.unit.flame.lock_profiles import small_profile
 from tests.unit.lockflame.profiles import profiles, rows_of
@@ -45,7 +55,12 @@ def sums(profile: Profile) -> Counter[object]:
 
 @given(st.lists(profiles(), min_size=1, max_size=4))
 def test_sums_of_a_merge_are_those_of_its_parts(parts: list[Profile]) -> None:
-    small = [replace(part, samples=replace(part.samples, values=part.samples.values % 10**9)) for part in parts]
+    small = [
+        replace(
+            part, samples=replace(part.samples, values=part.samples.values % 10**9), recording=RecordingInfo(samples=1)
+        )
+        for part in parts
+    ]
     expected: Counter[object] = Counter()
     for part in small:
         expected.update(sums(part))
@@ -80,6 +95,49 @@ def test_locks_keep_exact_totals_and_histograms() -> None:
     assert decode(encode(both), "x").locks == both.locks
 
 
+FULL = 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        {"total_ns": FULL},
+        {"unreleased_ns": FULL},
+        {"ends": WaitEnds(woken=FULL)},
+        {"histogram": (FULL, *[0] * (HISTOGRAM_BUCKETS - 1))},
+        {"held": HoldTimes(1, FULL, 1, (0,) * HISTOGRAM_BUCKETS)},
+        {"held": HoldTimes(1, 1, 1, (FULL, *[0] * (HISTOGRAM_BUCKETS - 1)))},
+    ],
+)
+def test_locks_whose_sums_no_file_could_hold_are_refused(lock: dict[str, Any]) -> None:
+    one = small_profile()
+    full = replace(one, locks=(replace(one.locks[0], **lock), *one.locks[1:]))
+    assert decode(encode(merge(full)), "x").locks == full.locks
+    with pytest.raises(LockflameError, match=r"sums of a lock are beyond 2\^63"):
+        merge(full, full)
+
+
+@pytest.mark.parametrize("value", [FULL, -FULL])
+@pytest.mark.parametrize("name", ["duration_ns", "samples", "waits_unseen"])
+def test_recordings_whose_counts_no_file_could_hold_are_refused(name: str, value: int) -> None:
+    one = small_profile()
+    full = replace(one, recording=replace(one.recording, **{name: value}))
+    assert getattr(merge(full).recording, name) == value
+    with pytest.raises(LockflameError, match=r"counts of the recordings are beyond 2\^63"):
+        merge(full, full)
+
+
+def test_what_readers_note_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [str(tmp_path / name) for name in "abcd"]
+    for number, path in enumerate(paths):
+        Path(path).write_bytes(b"main;f 3\n" + b"main;f -3\n" * number)
+    expected = tuple(f"{path}: {number} lines of the file could not be read." for number, path in enumerate(paths))[1:]
+    assert merged_files(paths).notes == expected
+    monkeypatch.setattr(merging_files, "FILES_OF_A_PROCESS_LEAST", 1)
+    monkeypatch.setattr(merging_files.os, "sched_getaffinity", lambda _: {0, 1})
+    assert merged_files(paths).notes == expected
+
+
 def test_other_locks_and_types_stay_apart() -> None:
     one = small_profile()
     moved = replace(one, locks=tuple(replace(lock, address=lock.address + 0x100000) for lock in one.locks))
@@ -96,10 +154,10 @@ def test_processes_merge_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.M
         part = small_profile()
         threads = tuple(replace(thread, tid=thread.tid + number % 2) for thread in part.threads)
         path.write_bytes(encode(replace(part, threads=threads)))
-    alone = encode_tables(merged_files(list(map(str, paths))))
+    alone = encode_tables(merged_files(list(map(str, paths))).content)
     monkeypatch.setattr(merging_files, "FILES_OF_A_PROCESS_LEAST", 1)
     monkeypatch.setattr(merging_files.os, "sched_getaffinity", lambda _: {0, 1})
-    assert encode_tables(merged_files(list(map(str, paths)))) == alone
+    assert encode_tables(merged_files(list(map(str, paths))).content) == alone
     with pytest.raises(LockflameError, match="No such file"):
         merged_files([*map(str, paths), str(tmp_path / "none")])
 
