@@ -121,7 +121,10 @@ def test_a_class_in_full(locks: Locks, name: str) -> None:
     assert "  4 woken" in lines
     assert [line.split()[0] for line in lines if line.startswith("  0x")] == ["0x7f0000001000", "0x7f0000002000"]
     histogram = [line for line in lines if line.startswith("  [")]
-    assert [line.split("|")[0].split() for line in histogram] == [["[4M,", "8M)", "2"], ["[8M,", "16M)", "2"]]
+    assert [line.split("|")[0].split() for line in histogram] == [
+        ["[4.19", "ms,", "8.39", "ms)", "2"],
+        ["[8.39", "ms,", "16.8", "ms)", "2"],
+    ]
     tree = lines[lines.index("waiters, from where the lock is taken to their callers:") + 1 :]
     assert [line.split() for line in tree[:4]] == [
         ["97.5", "%", "39", "ms", "\N{REPLACEMENT CHARACTER}set_query"],
