@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from flame.diff.noise import Floats, Side, equal_variances, is_significant, limit, side_of, tests_among
+from flame.diff.functions import exposed_share
+from flame.diff.noise import Floats, Side, at_one_pace, equal_variances, is_significant, limit, side_of, tests_among
 from flame.diff.normalize import Scale
 from flame.diff.union import Recorded, Union
 from flame.palette import Rgb
@@ -102,7 +103,7 @@ def frame_changes(union: Union, merged: Merged) -> Changes:
     def summed(row: Floats) -> Floats:
         return node_weights(tree, row)[node]
 
-    before, after = (side_values(side, summed, len(node)) for side in (union.before, union.after))
+    before, after = both_sides(union, summed, len(node))
     # A frame that has all of its caller's time is the same to look at.
     row = np.zeros(len(tree), np.int64)
     row[node] = np.arange(len(node))
@@ -119,26 +120,42 @@ def whole_change(union: Union) -> Changes:
     def summed(row: Floats) -> Floats:
         return np.array([row.sum()])
 
-    before, after = (side_values(side, summed, 1) for side in (union.before, union.after))
+    before, after = both_sides(union, summed, 1)
     return compared(before, after)
 
 
-def side_values(recorded: Recorded, summed: Callable[[Floats], Floats], count: int) -> Side:
-    """The values of a side, `count` of them, of which `summed` makes one recording's from its paths' weights."""
+def both_sides(union: Union, summed: Callable[[Floats], Floats], count: int) -> tuple[Side, Side]:
+    """The values of both sides, `count` of them, of which `summed` makes one recording's from its paths' weights."""
+    first, second = (_sums(union, side, summed, count) for side in (union.before, union.after))
+    exposed = exposed_share([(first[0], first[2]), (second[0], second[2])])
+    before, after = (
+        side_of(weights, squared, side.scale, side.run_spread, exposed)
+        for side, (weights, squared, _) in ((union.before, first), (union.after, second))
+    )
+    return before, after
+
+
+def _sums(
+    union: Union, recorded: Recorded, summed: Callable[[Floats], Floats], count: int
+) -> tuple[Floats, Floats, Floats]:
+    """Weights and their squares, float64[recordings, count], and what of the weights is exposed: float64[1, count],
+    of all recordings."""
     weights, squared = np.zeros((2, len(recorded.weights), count))
     for row in range(len(recorded.weights)):
         weights[row], squared[row] = summed(recorded.weights[row]), summed(recorded.squared[row])
-    return side_of(weights, squared, recorded.scale, recorded.run_spread)
+    return weights, squared, summed(recorded.weights.sum(axis=0) * union.exposed)[np.newaxis]
 
 
 def compared(before: Side, after: Side, looked_at: NDArray[np.bool_] | None = None) -> Changes:
     """The changes of these values. Those `looked_at` are as many different ones as a reader sees; by default all."""
-    before, after = _with_sample(before, after), _with_sample(after, before)
-    first, second = equal_variances(before, after)
     tests = tests_among((before, after) if looked_at is None else (before.at(looked_at), after.at(looked_at)))
-    stands_out = is_significant(before.value, first, after.value, second, tests)
+    first, second = at_one_pace(before, after)
+    variances = equal_variances(first, second)
+    stands_out = is_significant(first.value, variances[0], second.value, variances[1], tests)
     step = np.where(stands_out, steps(before.value, after.value), 0)
-    return Changes(before.value, after.value, limit(tests) * np.sqrt(first + second), step)
+    of_pace = np.abs((after.value - before.value) - (second.value - first.value))
+    noise = of_pace + limit(tests) * np.sqrt(variances[0] + variances[1])
+    return Changes(before.value, after.value, noise, step)
 
 
 def judged_as(changes: Changes, others: Changes, index: NDArray[np.int64]) -> Changes:
@@ -159,11 +176,6 @@ def judged_as(changes: Changes, others: Changes, index: NDArray[np.int64]) -> Ch
     noise = np.where(is_same, np.minimum(others.noise[index], changes.noise), changes.noise)
     is_now = is_same & (np.abs(changes.after - changes.before) > noise)
     return replace(changes, noise=noise, step=np.where(is_now, steps(changes.before, changes.after), changes.step))
-
-
-def _with_sample(side: Side, other: Side) -> Side:
-    """A side of which nothing was seen at all: a sample would have weighed what one weighs on the other side."""
-    return side if side.sample > 0 else replace(side, sample=other.sample)
 
 
 def steps(before: Floats, after: Floats) -> NDArray[np.int64]:

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flame.diff.noise import Change, Floats, Side, compare, side_of, squares, tests_among
+from flame.diff.exposed import exposed_stacks
+from flame.diff.noise import Change, Floats, Side, compare, side_of, tests_among
 from flame.diff.normalize import Scale
-from flame.frames import FrameStacks, frame_stacks
-from flame.locks.attribution import Verdict, attribute
+from flame.diff.weights import WAITS, measured, run_spread_of
+from flame.frames import FrameStacks, frame_stacks, stack_weights
+from flame.locks.attribution import attribute
 from flame.locks.rules import LockRules
 from lockflame.profile import CPU, FrameKind, Profile, SampleType
 
@@ -37,11 +39,13 @@ class Amounts:
 @dataclass(frozen=True, slots=True, eq=False)
 class FunctionTable:
     """A row for each function with weight on either side. `own` is the weight of its own code, inlined or not;
-    `total` with all that it calls, in which a function that calls itself counts once for each sample."""
+    `total` with all that it calls, in which a function that calls itself counts once for each sample. `whole` is a
+    single value: all that was sampled, which is looked at alone."""
 
     keys: tuple[FunctionKey, ...]
     own: Amounts
     total: Amounts
+    whole: Amounts
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -60,11 +64,13 @@ class _Incidence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Recording:
-    """Of one recording the weight of each function, its square, and what of it is contention: float64[functions]."""
+    """Of one recording the weight of each function, its square, and what of it is exposed: float64[functions].
+    `whole` is the same of all that was sampled, float64[1]."""
 
     functions: tuple[FunctionKey, ...]
     own: tuple[Floats, Floats, Floats]
     total: tuple[Floats, Floats, Floats]
+    whole: tuple[Floats, Floats, Floats]
 
 
 def function_table(
@@ -85,30 +91,18 @@ def function_table(
     found = {key for recording in recordings for key in recording.functions if kernel or key.kind != FrameKind.KERNEL}
     keys = sorted(found, key=lambda key: (key.name, key.kind))
     place = {key: index for index, key in enumerate(keys)}
-    own, total = (_both_sides([_sums(side, place, own=own) for side in sides], scales) for own in (True, False))
+    spread = run_spread_of(sample_type)
+    own, total = (_both_sides([_sums(side, place, own=own) for side in sides], scales, spread) for own in (True, False))
     # What calls nothing is looked at once.
     callers = (own[0].value != total[0].value) | (own[1].value != total[1].value)
     tests = tests_among((own[0].at(callers), own[1].at(callers)), (total[0], total[1]))
+    whole = _both_sides([np.array([one.whole for one in side]).swapaxes(0, 1) for side in sides], scales, spread)
     return FunctionTable(
         tuple(keys),
         Amounts(own[0], own[1], compare(own[0], own[1], tests)),
         Amounts(total[0], total[1], compare(total[0], total[1], tests)),
+        Amounts(whole[0], whole[1], compare(whole[0], whole[1], 1)),
     )
-
-
-def weights_and_squares(profile: Profile, sample_type: SampleType) -> tuple[Floats, Floats]:
-    """For each stack its weight and the sum of its samples' squared weights, float64[stacks] each.
-
-    Where the file doesn't count samples, each of its rows is taken to be one: more noise than there is, if anything.
-    Negative weights, which no recording has, count as nothing.
-    """
-    stacks = len(profile.stacks)
-    if sample_type not in profile.sample_types:
-        return np.zeros(stacks), np.zeros(stacks)
-    rows = profile.samples
-    weight = np.maximum(rows.values[:, profile.sample_types.index(sample_type)], 0)
-    squared = squares(weight, _counts(profile, weight))
-    return _summed(rows.stack, weight.astype(np.float64), stacks), _summed(rows.stack, squared, stacks)
 
 
 def _summed(index: NDArray[np.integer[Any]], values: Floats, length: int) -> Floats:
@@ -116,31 +110,27 @@ def _summed(index: NDArray[np.integer[Any]], values: Floats, length: int) -> Flo
     return np.bincount(index, values, length).astype(np.float64, copy=False)
 
 
-def _counts(profile: Profile, weight: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many samples each row is, int64[rows]."""
-    counts = np.zeros(len(weight), np.int64)
-    for name in ("samples", "contentions", "count"):
-        column = next((index for index, kind in enumerate(profile.sample_types) if kind.name == name), None)
-        if column is not None:
-            counts = np.where(counts > 0, counts, profile.samples.values[:, column])
-    return np.maximum(counts, 1)
-
-
-def contended_weights(profile: Profile, sample_type: SampleType, rules: LockRules) -> Floats:
-    """For each stack the weight of what is contention for locks, float64[stacks]."""
+def exposed_weights(profile: Profile, sample_type: SampleType, rules: LockRules) -> Floats:
+    """For each stack the weight of what a busy machine changes most, float64[stacks]."""
     if sample_type not in profile.sample_types:
         return np.zeros(len(profile.stacks))
-    return attribute(profile, rules).weights(profile, sample_type, Verdict.CONTENDED).astype(np.float64)
+    if sample_type in WAITS:
+        return stack_weights(profile, sample_type).astype(np.float64)
+    is_exposed = exposed_stacks(profile, attribute(profile, rules))
+    return np.where(is_exposed, stack_weights(profile, sample_type), 0).astype(np.float64)
 
 
 def _recording(profile: Profile, sample_type: SampleType, rules: LockRules) -> _Recording:
     incidence = _incidence(frame_stacks(profile))
     count = len(incidence.functions)
-    columns = (*weights_and_squares(profile, sample_type), contended_weights(profile, sample_type, rules))
+    columns = (*measured(profile, sample_type), exposed_weights(profile, sample_type, rules))
     leaves = incidence.own >= 0
     own = [_summed(incidence.own[leaves], column[leaves], count) for column in columns]
     total = [_summed(incidence.function, column[incidence.stack], count) for column in columns]
-    return _Recording(incidence.functions, (own[0], own[1], own[2]), (total[0], total[1], total[2]))
+    whole = [column.sum(keepdims=True) for column in columns]
+    return _Recording(
+        incidence.functions, (own[0], own[1], own[2]), (total[0], total[1], total[2]), (whole[0], whole[1], whole[2])
+    )
 
 
 def _incidence(stacks: FrameStacks) -> _Incidence:
@@ -166,7 +156,7 @@ def _incidence(stacks: FrameStacks) -> _Incidence:
 
 
 def _sums(recordings: Sequence[_Recording], place: dict[FunctionKey, int], *, own: bool) -> Floats:
-    """Of one side the weights, their squares and what of them is contention: float64[3, recordings, functions]."""
+    """Of one side the weights, their squares and what of them is exposed: float64[3, recordings, functions]."""
     sums = np.zeros((3, len(recordings), len(place)))
     for row, recording in enumerate(recordings):
         chosen = [index for index, key in enumerate(recording.functions) if key in place]
@@ -176,15 +166,15 @@ def _sums(recordings: Sequence[_Recording], place: dict[FunctionKey, int], *, ow
     return sums
 
 
-def _both_sides(sums: Sequence[Floats], scales: tuple[Scale, Scale]) -> tuple[Side, Side]:
-    contended = contended_share([(side[0], side[2]) for side in sums])
+def _both_sides(sums: Sequence[Floats], scales: tuple[Scale, Scale], run_spread: float) -> tuple[Side, Side]:
+    exposed = exposed_share([(side[0], side[2]) for side in sums])
     first, second = (
-        side_of(side[0], side[1], scale, contended=contended) for side, scale in zip(sums, scales, strict=True)
+        side_of(side[0], side[1], scale, run_spread, exposed) for side, scale in zip(sums, scales, strict=True)
     )
     return first, second
 
 
-def contended_share(sides: Sequence[tuple[Floats, Floats]]) -> Floats:
-    """What of the weights of both sides together is contention, 0 to 1: float64[n], of pairs of both."""
-    weight, contended = (sum((side[at].sum(axis=0) for side in sides), np.zeros(1)) for at in (0, 1))
-    return np.divide(contended, weight, out=np.zeros_like(weight), where=weight > 0)
+def exposed_share(sides: Sequence[tuple[Floats, Floats]]) -> Floats:
+    """What of the weights of both sides together is exposed to the machine, 0 to 1: float64[n], of pairs of both."""
+    weight, exposed = (sum((side[at].sum(axis=0) for side in sides), np.zeros(1)) for at in (0, 1))
+    return np.divide(exposed, weight, out=np.zeros_like(weight), where=weight > 0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flame.diff.changes import Changes, compared, side_values
+from flame.diff.changes import Changes, both_sides, compared
 from flame.diff.noise import Floats
 from flame.diff.union import Union
 from flame.frames import FrameStacks
@@ -49,7 +49,7 @@ def functions_of(union: Union, stacks: FrameStacks) -> Functions:
     def summed(row: Floats) -> Floats:
         return np.bincount(frame, row[path], frames).astype(np.float64)
 
-    before, after = (side_values(side, summed, frames) for side in (union.before, union.after))
+    before, after = both_sides(union, summed, frames)
     # What has the same values as another function most often calls it, or is called by it alone: no more to look at.
     looked_at = np.zeros(frames, np.bool_)
     looked_at[np.unique(np.stack((before.value, after.value)), axis=1, return_index=True)[1]] = True

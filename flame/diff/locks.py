@@ -1,48 +1,30 @@
-"""The locks of both sides: waits, their times, and contended CPU time, before and after.
-
-Waits are counted, not sampled: their noise is the program's own. Of a single recording it is estimated from the counts:
-
-- Waits come in bursts, as one long hold makes many wait. `n` waits are taken to be as sure as `n / BURST` that are
-  independent of each other; so the variance of their sum is `BURST` times the sum of the squares of their times, which
-  the histogram tells.
-- Queues answer to a little more load with much longer waits, so two runs differ more by waits than by CPU time:
-  by `WAIT_SPREAD` of the value. With several recordings, it is measured as `noise` does it.
-"""
+"""The locks of both sides: waits, their times, and contended CPU time, before and after."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flame.diff.functions import Amounts, weights_and_squares
-from flame.diff.matching import stable_name
+from flame.diff.functions import Amounts
+from flame.diff.lock_names import LockKey, Named, key_of, named_together
 from flame.diff.noise import Floats, Side, compare, limit, side_of
 from flame.diff.normalize import Scale
 from flame.diff.pace import Pace
+from flame.diff.weights import BURST, WAIT_SPREAD, sum_of_squares, weights_and_squares
 from flame.locks.histogram import quantile_ns
 from flame.locks.naming import class_name
 from flame.locks.rules import LockRules
 from flame.locks.wait_cpu import contended_sites
-from flame.locks.wait_table import WaitRow, wait_table
-from lockflame.profile import CPU, HISTOGRAM_BUCKETS, Profile
+from flame.locks.wait_table import WaitRow, WaitTable, wait_table
+from lockflame.profile import CPU, HISTOGRAM_BUCKETS, Lock, Profile
 
-BURST = 4.0
-WAIT_SPREAD = 0.2
 AMOUNTS = 4
 """Of each lock so many numbers are looked at."""
-
-
-@dataclass(frozen=True, slots=True)
-class LockKey:
-    """What a lock is found again by: its name, or that of its class, and its kind."""
-
-    name: str
-    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +74,11 @@ class _Counts:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The locks of one recording: the rows of its table that have waits, and contended CPU time in nanoseconds."""
+    """The locks of one recording: the rows of its table, contended CPU time in nanoseconds, and which are idle."""
 
     rows: dict[LockKey, list[WaitRow]]
     cpu_ns: dict[LockKey, int]
+    idle: set[LockKey]
 
 
 def lock_table(
@@ -108,12 +91,11 @@ def lock_table(
 ) -> LockTable:
     """The locks of both sides. Scales differ only where values are shares of a total: of all time waited, of all CPU
     time, and of all waits (`count_scales`, by default the first)."""
-    tables = [[_found(profile, rules) for profile in side] for side in (before, after)]
-    keys = sorted(
-        {key for side in tables for found in side for key in found.cpu_ns}, key=lambda key: (key.name, key.kind)
-    )
+    found = _found((*before, *after), rules)
+    tables = found[: len(before)], found[len(before) :]
+    keys = sorted({key for one in found for key in one.cpu_ns}, key=lambda key: (key.name, key.kind))
     first, second = _counts(tables[0], keys, before), _counts(tables[1], keys, after)
-    is_idle = tuple(_is_idle(tables, key) for key in keys)
+    is_idle = tuple(any(key in one.idle for one in found) for key in keys)
     tests = AMOUNTS * max(is_idle.count(False), 1)
     counts = count_scales or wait_scales
     of_waits = zip(
@@ -149,26 +131,45 @@ def _summed(side: Side, rows: NDArray[np.int64]) -> Side:
     chosen = side.at(rows)
     value = float(chosen.value.sum())
     spread = (float(np.sqrt(chosen.runs).sum()) / value) ** 2 if value > 0 else 0.0
-    return Side(np.array([value]), np.array([chosen.sampling.sum()]), np.array([spread]), side.sample)
+    return Side(np.array([value]), np.array([chosen.sampling.sum()]), np.array([spread]), side.sample, side.pace)
 
 
-def _found(profile: Profile, rules: LockRules) -> _Found:
-    found = _Found(defaultdict(list), defaultdict(int))
-    if profile.locks:
-        for row in wait_table(profile, rules).rows:
-            key = LockKey(stable_name(row.lock), row.kind)
-            found.rows[key].append(row)
-            found.cpu_ns[key] += row.contended_cpu_ns
-    else:
-        # What the table would say without waits, in half the time.
-        for contended in contended_sites(profile, rules):
-            function, _, kind = contended.site
-            found.cpu_ns[LockKey(class_name(kind, function), kind)] += contended.cpu_ns
+def _found(profiles: Sequence[Profile], rules: LockRules) -> list[_Found]:
+    tables = {at: wait_table(profile, rules) for at, profile in enumerate(profiles) if profile.locks}
+    together = named_together(
+        [table.profile for table in tables.values()], [table.lock_rows for table in tables.values()], rules
+    )
+    locks = dict(zip(tables, together.locks, strict=True))
+    found: list[_Found] = []
+    for at, profile in enumerate(profiles):
+        one = _Found(defaultdict(list), defaultdict(int), set())
+        if at in tables:
+            _add_rows(one, _fitting(tables[at], profile, locks[at], rules), locks[at], together)
+        else:
+            # What the table would say without waits, in half the time.
+            for contended in contended_sites(profile, rules):
+                function, _, kind = contended.site
+                one.cpu_ns[together.key(class_name(kind, function), kind)] += contended.cpu_ns
+        found.append(one)
     return found
 
 
-def _is_idle(tables: Iterable[Iterable[_Found]], key: LockKey) -> bool:
-    return any(row.is_idle for side in tables for found in side for row in found.rows.get(key, ()))
+def _fitting(table: WaitTable, profile: Profile, locks: Sequence[Lock], rules: LockRules) -> WaitTable:
+    """The table with rows that have one name each: locks which are a class by themselves need not be one together."""
+    apart: set[int] = set()
+    for row in table.rows:
+        if len({key_of(locks[index]) for index in row.members}) > 1:
+            apart.update(row.members)
+    return wait_table(profile, rules, apart) if apart else table
+
+
+def _add_rows(found: _Found, table: WaitTable, locks: Sequence[Lock], together: Named) -> None:
+    for row in table.rows:
+        key = key_of(locks[row.members[0]]) if row.members else together.key(row.lock, row.kind)
+        found.rows[key].append(row)
+        found.cpu_ns[key] += row.contended_cpu_ns
+        if row.members and locks[row.members[0]].is_idle:
+            found.idle.add(key)
 
 
 def _counts(tables: Sequence[_Found], keys: Sequence[LockKey], profiles: Sequence[Profile]) -> _Counts:
@@ -181,7 +182,7 @@ def _counts(tables: Sequence[_Found], keys: Sequence[LockKey], profiles: Sequenc
             for row in found.rows.get(key, ()):
                 waits[at, index] += row.waits
                 total[at, index] += row.total_ns
-                squared[at, index] += _sum_of_squares(row)
+                squared[at, index] += sum_of_squares(row.histogram, row.total_ns, row.max_ns)
                 histograms[index] = [sum(pair) for pair in zip(histograms[index], row.histogram, strict=True)]
                 max_ns[index] = max(max_ns[index], row.max_ns)
     cpu_ns, cpu_squared = (sum(float(column.sum()) for column in columns) for columns in _cpu_columns(profiles))
@@ -193,22 +194,10 @@ def _cpu_columns(profiles: Sequence[Profile]) -> tuple[list[Floats], list[Floats
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 
-def _sum_of_squares(row: WaitRow) -> float:
-    """Of the row's waits' times, as its histogram has them: in each bucket they are taken to be of its middle length,
-    on the logarithm's scale. Made to agree with the total and the longest wait, which are known exactly."""
-    counts = np.array(row.histogram, np.float64)
-    lengths = np.minimum(2.0 ** (np.arange(len(counts)) - 0.5), float(row.max_ns))
-    guessed = float((counts * lengths).sum())
-    if guessed <= 0:
-        return 0.0
-    squares = float((counts * lengths**2).sum()) * (row.total_ns / guessed) ** 2
-    return max(squares, float(row.max_ns) ** 2)
-
-
 def _wait_sides(side: _Counts, scale: Scale, count_scale: Scale) -> tuple[Side, Side, Side]:
     """Numbers of waits, their total times and the mean of them."""
-    waits = side_of(side.waits, side.waits * BURST, count_scale, WAIT_SPREAD, contended=1)
-    total = side_of(side.total, side.squared * BURST, scale, WAIT_SPREAD, contended=1)
+    waits = side_of(side.waits, side.waits * BURST, count_scale, WAIT_SPREAD, exposed=1)
+    total = side_of(side.total, side.squared * BURST, scale, WAIT_SPREAD, exposed=1)
     count, time = side.waits.sum(axis=0), side.total.sum(axis=0)
     there = (count > 0) & (time > 0)
     safe_count = np.where(there, count, 1)
@@ -218,7 +207,7 @@ def _wait_sides(side: _Counts, scale: Scale, count_scale: Scale) -> tuple[Side, 
 
 
 def _cpu_side(side: _Counts, scale: Scale) -> Side:
-    return side_of(side.cpu, side.cpu * side.sample_ns, scale, contended=1)
+    return side_of(side.cpu, side.cpu * side.sample_ns, scale, exposed=1)
 
 
 def _times(side: _Counts) -> tuple[WaitTimes, ...]:
@@ -234,26 +223,32 @@ def _times(side: _Counts) -> tuple[WaitTimes, ...]:
 
 
 def _p99_differs(first: _Counts, second: _Counts, tests: int, pace: Pace) -> tuple[bool, ...]:
-    """Whether the ranges in which the quantiles lie are apart, by more than two runs differ anyway."""
+    """Whether the ranges in which the quantiles lie are apart, by more than two runs differ anyway: by as much as
+    `noise` has it, where the spread is that of the ratio's logarithm. `pace` is the same for both sides."""
     reach = limit(tests)
-    apart = 1 + reach * math.hypot(WAIT_SPREAD, pace.spread, pace.contended_spread)
-    ranges = [[_p99_range(side, index, reach) for index in range(len(side.max_ns))] for side in (first, second)]
+    apart = math.exp(reach * math.sqrt(2) * math.hypot(WAIT_SPREAD, pace.spread))
+    uneven = math.exp(reach * pace.exposed_spread)
+    ranges = [[_p99_range(side, index, reach, uneven) for index in range(len(side.max_ns))] for side in (first, second)]
     return tuple(
         low > 0 and other_low > 0 and (high * apart < other_low or other_high * apart < low)
         for (low, high), (other_low, other_high) in zip(*ranges, strict=True)
     )
 
 
-def _p99_range(side: _Counts, index: int, reach: float) -> tuple[int, int]:
-    """The waits of the ranks between which the 99th percentile lies; nothing without waits."""
+def _p99_range(side: _Counts, index: int, reach: float, uneven: float) -> tuple[int, int]:
+    """The waits of the ranks between which the 99th percentile lies; nothing without waits.
+
+    On a busy machine there are short waits, and long ones in which the holder has no CPU. It isn't known how many of
+    these there would be another time: up to `uneven` times as many or as few.
+    """
     histogram = side.histograms[index]
     waits = sum(histogram)
     if not waits:
         return 0, 0
     deviation = reach * math.sqrt(BURST * 0.99 * 0.01 / waits)
     longest = side.max_ns[index]
-    high = 0.99 + deviation
+    low, high = 1 - 0.01 * uneven - deviation, 1 - 0.01 / uneven + deviation
     return (
-        quantile_ns(histogram, max(0.99 - deviation, 0.0), longest),
+        quantile_ns(histogram, max(low, 0.0), longest),
         longest if high >= 1 else quantile_ns(histogram, high, longest),
     )

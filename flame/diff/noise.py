@@ -10,7 +10,9 @@ same program differs for two reasons, and its variance is the sum of both:
    measured: their spread beyond that of sampling, over all values together (the median of them) and, where that is
    more, of the value itself. It goes down with the number of recordings, sampling's with their length. Where the
    machine had less time for the program than it could have used, that is a spread of its own (`pace`), which
-   contention for locks has more of.
+   locks and interrupts have more of (`exposed`).
+
+Where the machine had more time for one side than for the other, what that explains of a change is taken off first.
 
 A change stands out when it is beyond `limit` standard deviations of what it would be if both sides were equal. The
 limit grows with the number of values that are looked at, for who looks at thousands of functions always finds one
@@ -21,7 +23,7 @@ Biometrics 46, 1990): most functions of a program are such.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -44,13 +46,15 @@ class Side:
     """The values of one side, made comparable, float64[n] each; none is negative.
 
     `sampling` is that part of their variances; `spread` is the other, between runs, relative to the value's square.
-    `sample` is what one sample weighs, on average; 0 where the values are no sums of samples.
+    `sample` is what one sample weighs, on average; 0 where nothing was seen, or the values are no sums of samples.
+    `pace` is the share that the side had of the CPU time which it could have used.
     """
 
     value: Floats
     sampling: Floats
     spread: Floats
     sample: float = 0.0
+    pace: float = 1.0
 
     @property
     def runs(self) -> Floats:
@@ -64,7 +68,11 @@ class Side:
 
     def at(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Side:
         """Some of the values, by a mask or by their numbers."""
-        return Side(self.value[rows], self.sampling[rows], self.spread[rows], self.sample)
+        return replace(self, value=self.value[rows], sampling=self.sampling[rows], spread=self.spread[rows])
+
+    def times(self, factor: Floats) -> Side:
+        """The values that each would be multiplied by its factor."""
+        return replace(self, value=self.value * factor, sampling=self.sampling * factor**2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,35 +103,58 @@ def side_of(
     squared: Floats,
     scale: Scale,
     run_spread: float = RUN_SPREAD,
-    contended: Floats | float = 0.0,
+    exposed: Floats | float = 0.0,
 ) -> Side:
     """The values of a side from those of its recordings, whose samples may overlap: functions, nodes of a tree.
 
     `weights` and `squared` (the sums of `squares`) are float64[recordings, n], not scaled yet. `run_spread` is what two
-    runs are taken to differ by, of the value, on a machine that has time for both. `contended` is the share of each
-    value that is contention for locks, 0 to 1: of both sides together, as one of them may have seen hardly any.
+    runs are taken to differ by, of the value, on a machine that has time for both. `exposed` is the share of each value
+    that a busy machine changes most, 0 to 1: of both sides together, as one of them may have seen hardly any.
     """
     value = weights.sum(axis=0) * scale.factor
     sampling = squared.sum(axis=0) * scale.factor**2
     total = float(value.sum())
     sample = float(sampling.sum()) / total if total > 0 else 0.0
-    own_spread = run_spread**2 + scale.pace.spread**2 + (scale.pace.contended_spread * contended) ** 2
+    own_spread = run_spread**2 + scale.pace.spread**2 + (scale.pace.exposed_spread * exposed) ** 2
     between = _between_runs(weights, squared, scale, np.broadcast_to(own_spread, value.shape))
-    return Side(value, sampling, between, sample)
+    return Side(value, sampling, between, sample, scale.pace.share)
 
 
 def compare(before: Side, after: Side, tests: int = 0) -> Change:
     """All values of both sides, which must be of the same length. `tests` is as in `is_significant`."""
-    difference = after.value - before.value
     reach = NormalDist().inv_cdf(0.975) * np.sqrt(before.variance + after.variance)
-    first, second = equal_variances(before, after)
+    least, most = _explained(before, after)
+    first, second = at_one_pace(before, after)
+    variances = equal_variances(first, second)
     return Change(
-        difference,
-        difference - reach,
-        difference + reach,
-        _ratio(difference, np.sqrt(first + second)),
-        is_significant(before.value, first, after.value, second, tests or tests_among((before, after))),
+        after.value - before.value,
+        _difference(before, after, most) - reach,
+        _difference(before, after, least) + reach,
+        _ratio(second.value - first.value, np.sqrt(variances[0] + variances[1])),
+        is_significant(first.value, variances[0], second.value, variances[1], tests or tests_among((before, after))),
     )
+
+
+def at_one_pace(before: Side, after: Side) -> tuple[Side, Side]:
+    """Both sides without what the machine's pace explains of their difference, if not all of it: then they are equal.
+
+    Their ratio is divided by what it may be for the pace alone, the nearest to itself; half of that goes to each side.
+    """
+    least, most = _explained(before, after)
+    ratio = np.divide(after.value, before.value, out=np.full_like(before.value, np.inf), where=before.value > 0)
+    root = np.sqrt(np.clip(ratio, least, most))
+    return before.times(root), after.times(1 / root)
+
+
+def _explained(before: Side, after: Side) -> tuple[float, float]:
+    """The least and the most that after may be of before for the pace alone."""
+    ratio = after.pace / before.pace
+    return min(ratio, 1.0), max(ratio, 1.0)
+
+
+def _difference(before: Side, after: Side, ratio: float) -> Floats:
+    """After minus before, if they were to have that ratio anyway."""
+    return after.value / ratio**0.5 - before.value * ratio**0.5
 
 
 def equal_variances(before: Side, after: Side) -> tuple[Floats, Floats]:
@@ -137,8 +168,8 @@ def equal_variances(before: Side, after: Side) -> tuple[Floats, Floats]:
     sample = max(before.sample, after.sample)
     middle = _logarithmic_mean(np.maximum(before.value, sample), np.maximum(after.value, sample))
     return (
-        after.value * _sample_weights(before) + _spread_beside(before, after) * middle**2,
-        before.value * _sample_weights(after) + _spread_beside(after, before) * middle**2,
+        after.value * _sample_weights(before, after) + _spread_beside(before, after) * middle**2,
+        before.value * _sample_weights(after, before) + _spread_beside(after, before) * middle**2,
     )
 
 
@@ -174,15 +205,16 @@ def tests_among(*pairs: tuple[Side, Side]) -> int:
 
 def _most_deviations(before: Side, after: Side) -> Floats:
     """How many deviations a change would be if all that was seen of a value had been seen on one side: float64[n]."""
-    first, second = _sample_weights(before), _sample_weights(after)
+    first, second = _sample_weights(before, after), _sample_weights(after, before)
     samples = _ratio(before.value, first) + _ratio(after.value, second)
     uneven = np.maximum(_ratio(first, second), _ratio(second, first))
     return np.sqrt(samples * np.maximum(uneven, 1.0))
 
 
-def _sample_weights(side: Side) -> Floats:
-    """What a sample of each value weighs, on average; of all values, where it has none."""
-    return np.where(side.value > 0, _ratio(side.sampling, side.value), side.sample)
+def _sample_weights(side: Side, other: Side) -> Floats:
+    """What a sample of each value weighs, on average; of all values, where it has none; of the other side's, where
+    nothing was seen at all on this one."""
+    return np.where(side.value > 0, _ratio(side.sampling, side.value), side.sample or other.sample)
 
 
 def _logarithmic_mean(first: Floats, second: Floats) -> Floats:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flame.diff.pace import FREE, Pace, pace_of
+from flame.diff.pace import FREE, Pace, paces_of
 from lockflame.errors import LockflameError
 from lockflame.profile import CPU, Profile, SampleType
 
@@ -56,8 +56,8 @@ def scales(
     works = work or (0.0, 0.0)
     first = _scale(before, mode, works[0], sample_type, "before")
     second = _scale(after, mode, works[1], sample_type, "after")
-    pace = pace_of(before, after)
-    return replace(first, pace=pace), replace(second, pace=pace)
+    paces = paces_of(before, after, over_time=mode in (Mode.SECOND, Mode.NONE))
+    return replace(first, pace=paces[0]), replace(second, pace=paces[1])
 
 
 def fitting_mode(before: Sequence[Profile], after: Sequence[Profile]) -> Mode:

@@ -2,13 +2,16 @@
 
 A thread that could run but gets no CPU waits for one; the kernel counts for how long (`run_delay_ns`). Of what a
 program would have used, it got the share `cpu_time / (cpu_time + run_delay)`: its pace. A program that computes as fast
-as it may has by so much less CPU time per second. No correction is known for that, so it is taken as noise: recordings
-differ by as much as their paces do, and by `PACE_SPREAD` of what each of them lacked.
+as it may has by so much less CPU time per second; one that does what it is asked for has as much as ever, only later.
+Which of both it is isn't known. So a change per second is one of the program's only as far as it is beyond what the
+paces explain: twice the pace explains any growth up to twice as much, and nothing that shrank. CPU time per unit of
+work, or its share of the total, doesn't depend on the pace. Besides, whatever is compared, recordings differ by
+`PACE_SPREAD` of what the slower one lacked.
 
 Contention for locks answers to it far more: threads that don't run at the same time don't meet, and whether a share of
 CPU time was given to one thread after the other or to several at once isn't known. A program of four threads that got a
 quarter of what it could have used had 0.3 % of contention in one recording and 26 % in the next. So it is
-`CONTENDED_SPREAD` there.
+`EXPOSED_SPREAD` there, and for all that is `exposed` to the machine: locks, and interrupts.
 """
 
 from __future__ import annotations
@@ -20,29 +23,33 @@ from dataclasses import dataclass
 from lockflame.profile import Profile
 
 PACE_SPREAD = 0.15
-CONTENDED_SPREAD = 2.0
+EXPOSED_SPREAD = 2.0
 TELLING = 0.1
 """Where paces differ by more than this, the reader is told."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The spread of a side's values that comes of the pace, relative to them: of all, and of what is contention."""
+    """What comes of the pace. `share` is what this side got of the CPU time that it could have used, above 0 to 1,
+    where values depend on that; else 1. The others are the spread of its values, relative to them: of all, and of what
+    is exposed."""
 
+    share: float
     spread: float
-    contended_spread: float
+    exposed_spread: float
 
 
-FREE = Pace(0.0, 0.0)
+FREE = Pace(1.0, 0.0, 0.0)
 """There was CPU time for everybody."""
 
 
-def pace_of(before: Sequence[Profile], after: Sequence[Profile]) -> Pace:
-    """What comes of the paces of both sides, for each of them."""
+def paces_of(before: Sequence[Profile], after: Sequence[Profile], *, over_time: bool) -> tuple[Pace, Pace]:
+    """What comes of the paces of both sides. `over_time` says that values are those of a time, not of work."""
     first, second = _share(before), _share(after)
     lacking = 1 - min(first, second)
-    apart = abs(math.log(first / second)) / math.sqrt(2)  # both sides have this spread, and their variances add up
-    return Pace(math.hypot(apart, PACE_SPREAD * lacking), CONTENDED_SPREAD * lacking)
+    shares = (first, second) if over_time else (1.0, 1.0)
+    spread, exposed_spread = PACE_SPREAD * lacking, EXPOSED_SPREAD * lacking
+    return Pace(shares[0], spread, exposed_spread), Pace(shares[1], spread, exposed_spread)
 
 
 def note_of_pace(before: Sequence[Profile], after: Sequence[Profile]) -> str | None:
@@ -52,7 +59,7 @@ def note_of_pace(before: Sequence[Profile], after: Sequence[Profile]) -> str | N
         return None
     return (
         f"the machine gave the program {first * 100:.0f} % of the CPU time that it could have used before, and "
-        f"{second * 100:.0f} % after: what differs by no more than that may be the machine's doing"
+        f"{second * 100:.0f} % after: what differs per second by no more than that may be the machine's doing"
     )
 
 

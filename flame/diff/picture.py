@@ -43,7 +43,7 @@ from flame.furniture import LINE, MARGIN, WIDTH, Legend, draw_legend, footer, he
 from flame.layout import MIN_WIDTH
 from flame.listing import Listing
 from flame.lock_marks import ViewName
-from flame.locks.attribution import Verdict, attribute
+from flame.locks.attribution import Verdict
 from flame.locks.rule_file import load_rules
 from flame.locks.rules import LockRules
 from flame.locks.sites import NEGLIGIBLE_SHARE
@@ -77,8 +77,9 @@ def render_diff(
     """
     chosen = shown.sample_type
     name = measure_name(chosen)
-    union = unite(shown.before, shown.after, scales, chosen, ("difference", f"{name} before", f"{name} after"))
-    contention = _contention(union, rules or load_rules()) if chosen in (CPU, SAMPLES) else None
+    names = ("difference", f"{name} before", f"{name} after")
+    union = unite(shown.before, shown.after, scales, chosen, names, rules or load_rules())
+    contention = _contention(union) if chosen in (CPU, SAMPLES) else None
     merger = Merger(union.profile, contention, picture_width=WIDTH - 2 * MARGIN, min_width=MIN_WIDTH)
     measure = measure_of(chosen.unit, scales)
     attribution = contention.attribution if contention else None
@@ -138,13 +139,14 @@ def _frame_changes(union: Union, merged: Merged, functions: Functions) -> Change
     return judged_as(frame_changes(union, merged), functions.changes, frame)
 
 
-def _contention(union: Union, rules: LockRules) -> Contention | None:
+def _contention(union: Union) -> Contention | None:
     """The contention of both sides; its share is that of the side with more."""
-    attribution = attribute(union.profile, rules)
+    if union.attribution is None:
+        return None
     values = union.profile.samples.values[:, 1:]
-    contended = values[attribution.verdict == Verdict.CONTENDED].sum(axis=0)
+    contended = values[union.attribution.verdict == Verdict.CONTENDED].sum(axis=0)
     share = float((contended / np.maximum(values.sum(axis=0), 1)).max())
-    return Contention(attribution, share, (), ()) if share >= NEGLIGIBLE_SHARE else None
+    return Contention(union.attribution, share, (), ()) if share >= NEGLIGIBLE_SHARE else None
 
 
 def _words(shown: Shown, merged: Merged, title: str | None, listing: Listing, notes: Sequence[str]) -> _Words:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flame.diff.matching import stable_name
+from flame.diff.lock_names import named_together
 from flame.diff.sides import Sides
 from flame.lock_marks import ViewName
 from flame.lock_views import view_of
-from flame.locks.naming import name_locks
+from flame.locks.lock_rows import lock_rows
 from flame.locks.rules import LockRules
 from lockflame.errors import LockflameError
 from lockflame.profile import CAUSED_DELAY, CPU, DELAY, FrameKind, Profile, SampleType, Stacks
@@ -52,22 +52,23 @@ def shown_of(sides: Sides, view: ViewName, rules: LockRules, *, with_idle: bool 
         raise LockflameError(
             "cannot compare lock waits", "not all files have them", "record both sides with: lockflame record --locks"
         )
-    first, first_idle_ns = _waits(before, view, rules, with_idle=with_idle)
-    second, second_idle_ns = _waits(after, view, rules, with_idle=with_idle)
+    named = _with_table_names((*before, *after), rules)
+    first, first_idle_ns = _waits(named[: len(before)], view, rules, with_idle=with_idle)
+    second, second_idle_ns = _waits(named[len(before) :], view, rules, with_idle=with_idle)
     return Shown(view, first, second, _TYPES[view], (first_idle_ns, second_idle_ns))
 
 
 def _waits(
     profiles: Sequence[Profile], view: ViewName, rules: LockRules, *, with_idle: bool
 ) -> tuple[tuple[Profile, ...], int]:
-    views = [view_of(_with_table_names(profile, rules), view, rules, with_idle=with_idle) for profile in profiles]
+    views = [view_of(profile, view, rules, with_idle=with_idle) for profile in profiles]
     return tuple(shown.profile for shown in views), sum(shown.idle_ns for shown in views)
 
 
-def _with_table_names(profile: Profile, rules: LockRules) -> Profile:
-    """The profile with locks named as the table of locks has them: of classes by functions that can be matched."""
-    named = name_locks(profile, rules)
-    return replace(named, locks=tuple(replace(lock, name=stable_name(lock.name)) for lock in named.locks))
+def _with_table_names(profiles: Sequence[Profile], rules: LockRules) -> list[Profile]:
+    """The profiles with locks named as the table of locks has them."""
+    named = named_together(profiles, [lock_rows(profile, rules) for profile in profiles], rules)
+    return [replace(profile, locks=locks) for profile, locks in zip(profiles, named.locks, strict=True)]
 
 
 def _without_kernel(profile: Profile) -> Profile:

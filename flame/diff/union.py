@@ -12,18 +12,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from flame.diff.functions import weights_and_squares
+from flame.diff.exposed import exposed_stacks
 from flame.diff.inlining import with_one_sort_of_frame
-from flame.diff.locks import BURST, WAIT_SPREAD
-from flame.diff.noise import RUN_SPREAD, Floats
+from flame.diff.noise import Floats
 from flame.diff.normalize import Scale
-from flame.diff.wait_spread import wait_weights_and_squares
+from flame.diff.weights import WAITS, measured, run_spread_of
 from flame.frames import frame_stacks, stack_weights
+from flame.locks.attribution import Attribution, attribute
+from flame.locks.rules import LockRules
 from flame.tree import merge
 from lockflame.profile import (
-    CAUSED_DELAY,
-    CONTENTIONS,
-    DELAY,
     Function,
     Line,
     Location,
@@ -36,7 +34,6 @@ from lockflame.profile import (
     samples_of_no_lock,
 )
 
-_WAITS = (CONTENTIONS, DELAY, CAUSED_DELAY)
 _WHOLE = 1e15
 """About what all paths weigh together: exact in a double, and much more than a path of one sample needs."""
 
@@ -45,7 +42,7 @@ _WHOLE = 1e15
 class Recorded:
     """One side: of each of its recordings what goes along each path, not scaled.
 
-    `weights` and `squared` (the sums of the samples' squared weights) are float64[recordings, paths]. `run_spread` is
+    `weights` and `squared` (their variances, if runs didn't differ) are float64[recordings, paths]. `run_spread` is
     what two runs are taken to differ by, of the value.
     """
 
@@ -60,7 +57,9 @@ class Union:
     """All paths of both sides.
 
     Stack `i` of `profile` is path `i`; it has one sample with the weights of `types`: its width, which is that of the
-    side where it has more, before, and after. A weight of `resolution` is a scaled value of 1.
+    side where it has more, before, and after. A weight of `resolution` is a scaled value of 1. `attribution` says which
+    paths are in locks, None where waits are compared; `exposed` float64[paths] is the share of each that a busy machine
+    changes most: 0 or 1, of waits all of it.
     """
 
     profile: Profile
@@ -68,6 +67,8 @@ class Union:
     before: Recorded
     after: Recorded
     resolution: float
+    attribution: Attribution | None
+    exposed: Floats
 
 
 def unite(
@@ -76,13 +77,12 @@ def unite(
     scales: tuple[Scale, Scale],
     sample_type: SampleType,
     names: tuple[str, str, str],
+    rules: LockRules,
 ) -> Union:
     """Match the stacks of both sides by their frames: function and kind, whether it was inlined or not. `names` are
-    those of the sample types that it gets: difference, before, after."""
+    those of the sample types that it gets: difference, before, after. `rules` say what a lock is."""
     profiles = (*before, *after)
-    is_waits = sample_type in _WAITS
     whole = with_one_sort_of_frame(joined(profiles, sample_type))
-    measured = wait_weights_and_squares if is_waits else weights_and_squares
     columns = [measured(profile, sample_type) for profile in profiles]
     flat = np.concatenate([weights for weights, _ in columns]) if columns else np.zeros(0)
     tree = merge(frame_stacks(whole), (flat > 0).astype(np.int64), sample_type)
@@ -92,7 +92,7 @@ def unite(
     _, first, counts = np.unique(tree.end_node[heaviest], return_index=True, return_counts=True)
     path = np.full(len(flat), -1, np.int64)
     path[heaviest] = np.repeat(np.arange(len(first)), counts)
-    sides = _recorded((before, after), scales, columns, path, len(first), is_waits=is_waits)
+    sides = _recorded((before, after), scales, columns, path, len(first), run_spread_of(sample_type))
     values = [side.weights.sum(axis=0) * side.scale.factor for side in sides]
     resolution = _resolution(max((float(value.sum()) for value in values), default=0.0))
     weights = [np.maximum(np.rint(value * resolution), value > 0).astype(np.int64) for value in values]
@@ -104,7 +104,9 @@ def unite(
         stacks=_selected(whole.stacks, heaviest[first]),
         samples=samples_of_no_lock(stack, np.zeros_like(stack), np.stack((np.maximum(*weights), *weights), axis=1)),
     )
-    return Union(profile, (types[0], types[1], types[2]), sides[0], sides[1], resolution)
+    attribution = None if sample_type in WAITS else attribute(profile, rules)
+    exposed = np.ones(len(first)) if attribution is None else exposed_stacks(profile, attribution).astype(np.float64)
+    return Union(profile, (types[0], types[1], types[2]), sides[0], sides[1], resolution, attribution, exposed)
 
 
 def joined(profiles: Sequence[Profile], sample_type: SampleType) -> Profile:
@@ -159,11 +161,8 @@ def _recorded(
     columns: Sequence[tuple[Floats, Floats]],
     path: NDArray[np.int64],
     paths: int,
-    *,
-    is_waits: bool,
+    run_spread: float,
 ) -> list[Recorded]:
-    # Waits come in bursts, and differ more between runs than CPU time does.
-    spread, burst = (WAIT_SPREAD, BURST) if is_waits else (RUN_SPREAD, 1)
     sides: list[Recorded] = []
     row, start = 0, 0
     for profiles, scale in zip(both, scales, strict=True):
@@ -175,7 +174,7 @@ def _recorded(
             for table, column in zip((weights, squared), columns[row], strict=True):
                 table[index] = np.bincount(own_path[on_path], column[on_path], paths)
             row += 1
-        sides.append(Recorded(weights, squared * burst, scale, spread))
+        sides.append(Recorded(weights, squared, scale, run_spread))
     return sides
 
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from flame.diff.functions import Amounts, weights_and_squares
+from flame.diff.functions import Amounts, FunctionTable
 from flame.diff.locks import LockTable, sum_over_rows
-from flame.diff.noise import Side, compare, side_of
-from flame.diff.normalize import Scale
 from flame.diff.table import percent_of
 from lockflame.errors import LockflameError
-from lockflame.profile import Profile, SampleType
+from lockflame.profile import SampleType
 
 LOCK_PREFIX = "lock:"
 
@@ -37,15 +32,9 @@ class Verdict:
         return self.after > self.before and (self.percent is None or self.percent > percent)
 
 
-def whole(
-    before: Sequence[Profile], after: Sequence[Profile], scales: tuple[Scale, Scale], sample_type: SampleType
-) -> Verdict:
-    """All that was sampled of a type."""
-    first, second = (
-        _whole_side(profiles, scale, sample_type) for profiles, scale in zip((before, after), scales, strict=True)
-    )
-    name = "CPU time" if sample_type.name == "cpu" else sample_type.name
-    return _verdict(name, Amounts(first, second, compare(first, second, 1)))
+def whole(table: FunctionTable, sample_type: SampleType) -> Verdict:
+    """All that was sampled of the type that functions are compared by."""
+    return _verdict("CPU time" if sample_type.name == "cpu" else sample_type.name, table.whole)
 
 
 def waits(table: LockTable) -> Verdict:
@@ -66,12 +55,6 @@ def lock(table: LockTable, name: str, *, has_waits: bool) -> Verdict:
     amounts = table.total if has_waits else table.contended_cpu
     what = f"{'time waited for' if has_waits else 'CPU time contended for'} {table.keys[rows[0]].name}"
     return _verdict(what, sum_over_rows(amounts, rows))
-
-
-def _whole_side(profiles: Sequence[Profile], scale: Scale, sample_type: SampleType) -> Side:
-    columns = [weights_and_squares(profile, sample_type) for profile in profiles]
-    weights, squared = (np.array([[column[at].sum()] for column in columns]) for at in (0, 1))
-    return side_of(weights, squared, scale)
 
 
 def _verdict(what: str, amounts: Amounts) -> Verdict:

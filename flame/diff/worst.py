@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flame.diff.changes import Changes, Measure, change_text, compared, shade, side_values, whole_change
+from flame.diff.changes import Changes, Measure, both_sides, change_text, compared, shade, whole_change
 from flame.diff.inclusive import Functions, most_telling
 from flame.diff.noise import Floats
 from flame.diff.union import Union
@@ -122,7 +122,7 @@ def _of_locks(
     def summed(row: Floats) -> Floats:
         return np.bincount(locks.group[there], row[there], locks.count).astype(np.float64)
 
-    before, after = (side_values(side, summed, locks.count) for side in (union.before, union.after))
+    before, after = both_sides(union, summed, locks.count)
     changes = compared(before, after)
     size = np.where(changes.step != 0, np.abs(changes.after - changes.before), 0)
     rows: list[int] = [row for row in np.argsort(-size, kind="stable")[:most].tolist() if size[row] > 0]

@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import pytest
 
+from flame.diff.changes import whole_change
 from flame.diff.functions import FunctionTable, function_table
 from flame.diff.matching import comparable, stable_name
 from flame.diff.normalize import Mode, scales
 from flame.diff.table import Basis, function_json, function_order
+from flame.diff.union import unite
 from flame.locks.rule_file import load_rules
-from lockflame.profile import Profile, RecordingInfo
+from lockflame.profile import CPU, DELAY, SAMPLES, Profile, RecordingInfo, SampleType
 from tests.unit.flame.conftest import NS_PER_SAMPLE, profile_of
 
 TEN_SECONDS = RecordingInfo(duration_ns=10**10)
@@ -115,6 +117,21 @@ def test_what_changed_itself_comes_before_its_callers() -> None:
     order = [table.keys[row].name for row in function_order(table, "change")]
     assert order[0] == "hold"
     assert [table.keys[row].name for row in function_order(table, "name")] == ["hold", "main", "other", "start"]
+
+
+def test_functions_that_wait_differ_more_between_runs_than_those_that_compute() -> None:
+    """As waits of others' files do, of which no lock is known; the picture has them so too."""
+
+    def waits(samples: int, kind: SampleType) -> Profile:
+        return replace(recording((("main", "wait"), samples)), sample_types=(SAMPLES, kind))
+
+    for kind, stands_out in ((CPU, True), (DELAY, False)):
+        before, after = waits(3000, kind), waits(2000, kind)
+        pair = scales([before], [after], Mode.SECOND)
+        table = function_table([before], [after], pair, RULES, kind)
+        assert table.total.change.stands_out.tolist() == [stands_out] * 2
+        union = unite([before], [after], pair, kind, ("difference", "before", "after"), RULES)
+        assert bool(whole_change(union).step[0]) == bool(table.whole.change.stands_out[0]) == stands_out
 
 
 def test_json_has_units_and_no_percent_of_nothing() -> None:

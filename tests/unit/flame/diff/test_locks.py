@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from flame.diff.functions import function_table
 from flame.diff.locks import LockTable, lock_table
 from flame.diff.normalize import Mode, Scale, scales
 from flame.diff.sides import pair_up
@@ -72,6 +73,23 @@ def test_the_lock_that_changed_most_is_first() -> None:
     assert not lock_stands_out(table, row_of(table, "LOCK_b"))
 
 
+@pytest.mark.parametrize(("run_delay_ns", "stands_out"), [(0, True), (RECORDING.cpu_time_ns, False)])
+def test_the_99th_percentile_of_a_busy_machine(run_delay_ns: int, stands_out: bool) -> None:
+    """Waits are short, or long where the holder has no CPU: a few more of these, and the percentile is one of them."""
+
+    def mixed(long: int) -> Profile:
+        one = waited("LOCK_a", 100_000, MS // 100)
+        histogram = list(one.histogram)
+        histogram[(10 * MS).bit_length()] = long
+        exact = {"ends": WaitEnds(woken=100_000 + long), "total_ns": one.total_ns + 10 * MS * long, "max_ns": 12 * MS}
+        profile = recording(replace(one, histogram=tuple(histogram), **exact))
+        return replace(profile, recording=replace(RECORDING, run_delay_ns=run_delay_ns))
+
+    table = table_of([mixed(500)], [mixed(2000)])
+    assert table.times_after[0].p99_ns > 50 * table.times_before[0].p99_ns
+    assert table.p99_stands_out == (stands_out,)
+
+
 def test_a_few_waits_more_or_less_are_noise() -> None:
     table = table_of([recording(waited("LOCK_a", 12, MS))], [recording(waited("LOCK_a", 4, MS))])
     assert not lock_stands_out(table, row_of(table, "LOCK_a"))
@@ -95,6 +113,18 @@ def test_a_lock_of_one_side_only() -> None:
     found = lock_json(table, new, Basis(Mode.SECOND, "nanoseconds"), has_waits=True)
     assert found["total_change_percent"] is None
     assert (found["p99_before_ns"], found["max_after_ns"]) == (0, 1.5 * MS)
+
+
+def test_a_lock_whose_waits_are_gone_altogether() -> None:
+    before, after = recording(waited("LOCK_a", 3000, MS)), recording()
+    table = table_of([before], [after])
+    row = row_of(table, "LOCK_a")
+    assert table.waits.change.stands_out[row]
+    assert table.total.change.stands_out[row]
+    assert lock_verdict(table_of([after], [before]), "LOCK_a", has_waits=True).grew_above(0)
+    assert waits_verdict(table_of([after], [before])).grew_above(0)
+    few = table_of([recording(waited("LOCK_a", 2, MS))], [after])
+    assert not lock_stands_out(few, row_of(few, "LOCK_a"))
 
 
 def test_without_waits_contended_cpu_is_compared() -> None:
@@ -130,7 +160,8 @@ def test_verdicts_for_ci() -> None:
 def test_all_cpu_time_for_ci() -> None:
     before, after = recording(cpu_samples=1000), recording(cpu_samples=1500)
     sides = pair_up([before], [after])
-    found = whole(sides.before, sides.after, scales([before], [after], Mode.SECOND), CPU)
+    table = function_table(sides.before, sides.after, scales([before], [after], Mode.SECOND), RULES)
+    found = whole(table, CPU)
     assert found.percent == pytest.approx(100 * 500 / 1050)
     assert found.grew_above(40)
     assert not found.grew_above(50)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from flame.diff.noise import (
     Change,
     Floats,
     Side,
+    at_one_pace,
     compare,
     equal_variances,
     is_significant,
@@ -143,6 +146,38 @@ def test_without_tests_all_values_count() -> None:
     assert is_significant(before, variance, after, variance, 1).tolist() == [True] + [False] * 999
 
 
+@pytest.mark.parametrize("gone", [True, False])
+def test_what_is_all_that_was_seen_may_be_gone_or_new(gone: bool) -> None:
+    """A side of which nothing at all was seen has samples as heavy as the other's."""
+    there, nothing = (
+        side_of(np.array([[seen]]), np.array([[seen * NS]]), Scale(1.0, "", (1.0,))) for seen in (50 * NS, 0.0)
+    )
+    change = compare(there, nothing) if gone else compare(nothing, there)
+    assert change.stands_out.tolist() == [True]
+    assert noise.tests_among((there, nothing)) == 1
+    few = side_of(np.array([[3 * NS]]), np.array([[3 * NS * NS]]), Scale(1.0, "", (1.0,)))
+    assert not compare(few, nothing).stands_out[0]
+
+
+def test_what_a_pace_explains_is_taken_off() -> None:
+    """Twice the pace explains up to twice as much, and no less than there was."""
+    scale = Scale(1.0, "", (1.0,))
+    weights = np.array([[1000.0, 1000, 1000, 1000, 1000, 0]]) * NS
+    slow = side_of(weights, weights * NS, replace(scale, pace=Pace(0.4, 0.0, 0.0)))
+    weights = np.array([[1000.0, 1500, 2000, 4000, 500, 1000]]) * NS
+    fast = side_of(weights, weights * NS, replace(scale, pace=Pace(0.8, 0.0, 0.0)))
+    first, second = at_one_pace(slow, fast)
+    assert (second.value / np.maximum(first.value, 1)).tolist()[:5] == pytest.approx([1, 1, 1, 2, 0.5])
+    change = compare(slow, fast)
+    assert change.stands_out.tolist() == [False, False, False, True, True, True]
+    assert change.change.tolist() == (fast.value - slow.value).tolist()
+    assert (change.low <= change.change).all()
+    assert (change.low[:3] < 0).all()
+    assert (change.high[:3] > 0).all()
+    other = compare(fast, slow)
+    assert other.deviations.tolist() == pytest.approx((-change.deviations).tolist())
+
+
 def test_variances_of_equals_take_both_sides() -> None:
     one = Side(np.array([0.0]), np.array([0.0]), np.array([0.0]), sample=2.0)
     other = Side(np.array([10.0]), np.array([5.0]), np.array([0.04]), sample=0.5)
@@ -152,8 +187,8 @@ def test_variances_of_equals_take_both_sides() -> None:
     assert second.tolist() == pytest.approx([0.04 * middle**2])
 
 
-def test_what_is_contention_is_as_unsure_as_the_machine_was_busy() -> None:
+def test_what_is_exposed_is_as_unsure_as_the_machine_was_busy() -> None:
     weights = np.array([[100.0, 100.0]])
-    pace = Pace(0.3, 0.8)
-    side = side_of(weights, weights, Scale(1.0, "", (1.0,), pace), 0.4, contended=np.array([0.0, 0.5]))
+    pace = Pace(0.5, 0.3, 0.8)
+    side = side_of(weights, weights, Scale(1.0, "", (1.0,), pace), 0.4, exposed=np.array([0.0, 0.5]))
     assert side.spread.tolist() == pytest.approx([0.25, 0.25 + 0.4**2])

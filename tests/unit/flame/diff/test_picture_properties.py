@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from flame.diff.changes import SHADES, STEPS, frame_changes, steps
 from flame.diff.normalize import Mode, scales
 from flame.diff.union import unite
+from flame.locks.rule_file import load_rules
 from flame.views import Merger
 from lockflame.profile import CPU, Profile, RecordingInfo
 from tests.unit.flame.conftest import profile_of
 
+RULES = load_rules()
 NAMES = ["a", "b", "c", "lock[k]", ("inner", "outer")]
 STACKS = st.lists(st.tuples(st.lists(st.sampled_from(NAMES), max_size=4), st.integers(0, 500)), min_size=1, max_size=12)
 SIDES = st.lists(st.tuples(STACKS, st.integers(1, 60)), min_size=1, max_size=3)
@@ -28,7 +30,7 @@ def side(recordings) -> list[Profile]:
 
 def compared(before, after):
     both = scales(before, after, Mode.SECOND)
-    union = unite(before, after, both, CPU, ("difference", "before", "after"))
+    union = unite(before, after, both, CPU, ("difference", "before", "after"), RULES)
     merger = Merger(union.profile, None, picture_width=1000, min_width=0)
     merged = merger.merged(union.types[0], from_leaf=False)
     return union, merged, both

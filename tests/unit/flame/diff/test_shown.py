@@ -7,12 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flame.diff.functions import weights_and_squares
 from flame.diff.locks import lock_table
 from flame.diff.normalize import scales
 from flame.diff.shown import default_view, shown_of
 from flame.diff.sides import pair_up
-from flame.diff.wait_spread import wait_weights_and_squares
+from flame.diff.weights import wait_weights_and_squares, weights_and_squares
 from flame.lock_marks import ViewName
 from flame.locks.rule_file import load_rules
 from lockflame.errors import LockflameError
