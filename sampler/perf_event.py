@@ -96,7 +96,7 @@ class PerfEventAttr(ctypes.Structure):
     )
 
 
-def output_attr(attr: PerfEventAttr, flags: AttrFlags = AttrFlags(0)) -> PerfEventAttr:
+def output_attr(attr: PerfEventAttr, flags: AttrFlags = AttrFlags.DISABLED) -> PerfEventAttr:
     """Like the CPU samples' event, but written by programs in the kernel, with bytes of theirs.
 
     Of its own records it has those that `flags` ask for.

@@ -46,7 +46,7 @@ def has_uprobe_links() -> bool:
 def attach_uprobes(
     pid: int, path: str, file_offsets: Sequence[int], program: int, *, at_return: bool, as_link: bool
 ) -> list[int]:
-    """Runs a program whenever process `pid` comes to one of these places in a file; returns descriptors that keep it so.
+    """Runs a program whenever process `pid` comes to one of these places in a file; returns the descriptors of that.
 
     With `at_return`, when the function returns whose return address is on top of the stack at that place. Only the
     process's own memory is changed. `as_link` is whether the program was loaded for that. Raises `OSError`.
