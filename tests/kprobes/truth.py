@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from lockflame.cli import run
 from sampler.bpf.program import compiled
 from sampler.bpf.tracefs import TraceFs
 from sampler.futex.attachment import SOURCE, definitions_for
@@ -13,9 +14,9 @@ from tests.kprobes.by_kprobes import COMPILED
 from tests.kprobes.guest import ENVIRONMENT
 from tests.support.targets import build_target
 
-TARGETS = ("lock_kinds.cpp", "lock_holder.cpp")
+TARGETS = ("lock_kinds.cpp", "lock_holder.cpp", "trace_locks.c")
 
-OWN_TESTS = "tests/kprobes/test_by_kprobes.py"
+OWN_TESTS = ("tests/kprobes/test_by_kprobes.py", "tests/kprobes/test_traces.py")
 TRUTH = "tests/integration/locks/test_wait_truth.py"
 TRUTH_TESTS = (
     "test_waits_for_each_kind_of_lock[mutex-LOCK_kinds-mutex]",
@@ -38,7 +39,7 @@ def main() -> int:
     for source in TARGETS:
         build_target(source)
     _compile_ahead()
-    tests = [OWN_TESTS, *(f"{TRUTH}::{name}" for name in TRUTH_TESTS)]
+    tests = [*OWN_TESTS, *(f"{TRUTH}::{name}" for name in TRUTH_TESTS)]
     command = ["env", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1", sys.executable, "-m", "pytest", *PYTEST, *tests]
     return boot.main(["--timeout", str(TIMEOUT_SECONDS), "--", *command, *sys.argv[1:]])
 
@@ -54,6 +55,8 @@ def _compile_ahead() -> None:
     assert newtask is not None
     for variant in ("WITH_KPROBES", "WITH_REGISTERS"):
         compiled(SOURCE, definitions_for(newtask, in_namespace=False) | {variant: 1}, "cannot test")
+    # Those of the tracers, which doctor tries.
+    run(["doctor", "--json"])
 
 
 if __name__ == "__main__":
