@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from lockflame.errors import LockflameError, reason_of
 from lockflame.events import FileMapping
 from symbolize.elf import ElfImage, ElfProblem, Segment
+from symbolize.mapped_files import files_of, mapped_path
 from symbolize.probe_places import BYTES_MOST, ProbePlaces, probe_places
 from symbolize.symbols import Content, SymbolTable
 
@@ -127,20 +128,6 @@ def lock_functions(pid: int, mappings: Sequence[FileMapping]) -> LockFunctions:
         )
     type_offset = _MUSL_TYPE_OFFSET if is_musl else _GLIBC_TYPE_OFFSET
     return LockFunctions(tuple(found.values()), tuple(images), type_offset, tuple(notes), tuple(images.values()))
-
-
-def files_of(mappings: Sequence[FileMapping]) -> Iterator[list[FileMapping]]:
-    """The mappings of each file."""
-    files: dict[tuple[tuple[int, int], int], list[FileMapping]] = {}
-    for mapping in mappings:
-        if mapping.inode:
-            files.setdefault((mapping.device, mapping.inode), []).append(mapping)
-    yield from files.values()
-
-
-def mapped_path(mapping: FileMapping) -> str:
-    """The file that is mapped, though its name may be another's or nobody's by now (proc_pid_map_files(5))."""
-    return f"/proc/{mapping.pid}/map_files/{mapping.start:x}-{mapping.end:x}"
 
 
 def _of_image(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from lockflame.events import FileMapping
 from symbolize.demangle import demangle
 from symbolize.elf import ElfImage, ElfProblem
-from symbolize.lock_functions import files_of, mapped_path
+from symbolize.mapped_files import files_of, mapped_path
 from symbolize.symbols import Content, SymbolTable
 
 _IDENTIFIER = re.compile(r"\w+")
