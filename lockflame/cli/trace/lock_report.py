@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from flame.histograms.histogram import ExtraRow, Histogram, Unit, log2_buckets
+from flame.histograms.histogram import Histogram, Unit, log2_buckets
 from flame.histograms.text import histogram_lines
 from flame.locks.histogram import quantile_ns
 from flame.names import short_name
@@ -96,7 +96,8 @@ def detail_lines(trace: LockTrace, row: int, shown: Shown, width: int) -> Iterat
 
 def path_histogram(lock: Lock, path: LockPath, shown: Shown) -> Histogram:
     """A path's times, titled by the lock and the stack."""
-    what = "held, and given back by" if path.is_hold else "waited for by"
+    in_vain = f" ({path.failed:,} times in vain)" if path.failed else ""
+    what = "held, and given back by" if path.is_hold else f"waited for{in_vain} by"
     more = len(path.names) - shown.stack_depth
     names = [name if shown.full_names else short_name(name) for name in path.names[: shown.stack_depth]]
     stack = (*names, *((f"... {more:,} more",) if more > 0 else ()))
@@ -104,7 +105,6 @@ def path_histogram(lock: Lock, path: LockPath, shown: Shown) -> Histogram:
         title=(f"{lock.name} {what}", *stack),
         unit=Unit.NANOSECONDS,
         buckets=log2_buckets(dict(enumerate(path.histogram))),
-        extras=(ExtraRow("not taken (timed out)", path.failed),) if path.failed else (),
         counted="holds" if path.is_hold else "waits",
         total=path.total_ns,
         maximum=path.max_ns,
