@@ -39,6 +39,13 @@ class StopSignals:
         received, self._received = self._received, []
         return received
 
+    def act_on_early(self) -> None:
+        """Lets what came by now do what it does to any program: there is nothing yet that it could stop."""
+        received = self.take()
+        if received:
+            self.release()
+            signal.raise_signal(received[0])
+
     def release(self) -> None:
         """Lets signals do what they did before: a second Ctrl-C may end what comes after the recording."""
         if self.descriptor < 0:

@@ -215,8 +215,7 @@ def _record(
         make_probes=_futex_probes(choice.probe) if choice.probe is not None else None,
     )
     try:
-        if stop.take():  # while the probes were compiled: there is nothing yet to be kept
-            raise KeyboardInterrupt
+        stop.act_on_early()  # while the probes were compiled: there is nothing yet to be kept
         recorder.start()
         if child is not None:
             child.go()

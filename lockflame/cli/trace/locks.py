@@ -195,8 +195,7 @@ class _Session:
                 make_probes=lambda pid, events, rings: LockTracer(pid, programs, probes, chosen, events, rings),
             )
             try:
-                if stop.take():
-                    raise KeyboardInterrupt
+                stop.act_on_early()
                 say(start_line(self._name, functions, cost.pair_ns))
                 self._before = CpuTimes.now(self._pid)
                 recorder.start()

@@ -101,8 +101,7 @@ def signals_command(
     )
     before_ns = call_ns()
     with StopSignals() as stop, closing(SignalTrace(choice)) as trace:
-        if stop.take():  # while the programs were compiled: there is nothing yet to be shown
-            raise KeyboardInterrupt
+        stop.act_on_early()  # while the programs were compiled: there is nothing yet to be shown
         with closing(SignalSession(choice, trace, stop, as_json=as_json)) as session:
             _say_start(choice, trace, call_ns() - before_ns)
             session.run(duration)
