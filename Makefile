@@ -38,8 +38,14 @@ setup: debian-test $(VENV)/.dev build/speedscope/index.html
 demo: debian-demo $(VENV)/.run
 	@scripts/demo.sh
 
+# Unit tests two at a time; the others watch the machine, and each needs it for itself.
 test: setup
+ifeq ($(PYTEST_ARGS),)
+	@$(PYTHON) -m pytest -q -n 2 tests/unit
+	@$(PYTHON) -m pytest tests/integration tests/kprobes
+else
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+endif
 
 test-kprobes: debian-kprobes $(VENV)/.dev
 	@$(PYTHON) -m tests.kprobes.truth

@@ -48,7 +48,9 @@ def test_the_folder_is_its_owners_only(store: RuleStore, tmp_path: Path) -> None
     assert (tmp_path / "rules").stat().st_mode & 0o77 == 0
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\3\4", b"\0" * 1000, os.urandom(100)])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\3\4", b"\0" * 1000, os.urandom(100)], ids=["empty", "zip", "zeros", "random"]
+)
 def test_a_damaged_file_is_left_out_and_counted(store: RuleStore, tmp_path: Path, content: bytes) -> None:
     store.save(KEY, table_of_own_python())
     (tmp_path / "rules" / f"{KEY}.npz").write_bytes(content)
