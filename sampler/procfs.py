@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from lockflame.events import FileMapping, HeldFiles, HeldJitFiles, JitFiles, ProcessSnapshot
 from sampler.containers import read_container
 
+MACHINE_PID_NAMESPACE = 0xEFFFFFFC
+"""The inode of the first pid namespace (PROC_PID_INIT_INO in linux/proc_ns.h)."""
 PF_KTHREAD = 0x00200000
 """In the flags of /proc/PID/stat (linux/sched.h)."""
 
@@ -234,6 +236,11 @@ def memory_maps(pids: Iterable[int]) -> dict[int, bytes]:
     """/proc/PID/maps as it is, of those that live."""
     maps = {pid: _read(f"/proc/{pid}/maps") for pid in pids}
     return {pid: content for pid, content in maps.items() if content}
+
+
+def is_in_pid_namespace() -> bool:
+    """Whether we are in another pid namespace than the machine's first."""
+    return _pid_namespace(os.getpid()) != MACHINE_PID_NAMESPACE
 
 
 def inner_tids(pids: Iterable[int]) -> dict[tuple[int, int], int]:

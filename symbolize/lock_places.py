@@ -35,6 +35,7 @@ def placed_locks(recording: Recording, held_files: HeldFiles, debug_files: Debug
     variables = _Variables(debug_files)
     shared = {pid: _shared_mappings(content) for pid, content in recording.memory_maps.items()}
     found: dict[int, Variable] = {}
+    known: dict[tuple[int, int], Variable | None] = {}
     placed = [word.lock for word in words]
     numbers: list[int] = spaces.of_sample.tolist()
     for number, space in zip(order, numbers, strict=True):
@@ -43,7 +44,11 @@ def placed_locks(recording: Recording, held_files: HeldFiles, debug_files: Debug
         if in_file is not None:
             placed[number] = replace(lock, memory=Memory.SHARED, symbol=in_file)
         elif lock.memory is not Memory.UNKNOWN:
-            variable = _static_variable(words[number], space, spaces.spaces[space].mappings, code_map, variables)
+            # A trace has a word for each path that leads to a lock.
+            if (space, lock.address) not in known:
+                mappings = spaces.spaces[space].mappings
+                known[space, lock.address] = _static_variable(words[number], space, mappings, code_map, variables)
+            variable = known[space, lock.address]
             if variable is not None:
                 found[number] = variable
     readable = demangle({variable.linkage_name for variable in found.values()})

@@ -21,8 +21,6 @@ from sampler.futex.unseen import is_32_bit, is_in_our_pid_namespace, note_of_32_
 from sampler.perf_event import PerfEventAttr
 from sampler.ring import RingBuffer
 
-MACHINE_PID_NAMESPACE = 0xEFFFFFFC
-"""The inode of the first pid namespace (PROC_PID_INIT_INO in linux/proc_ns.h)."""
 FIRST_PERIOD_NS = 10_000_000
 FAMILY_SCANS = 3
 NOTICE_NS = 200_000
@@ -66,7 +64,7 @@ class FutexProbes:
         """
         self._pid = pid
         self._interval_ns = 10**9 // frequency_hz
-        self._in_namespace = os.stat("/proc/self/ns/pid").st_ino != MACHINE_PID_NAMESPACE
+        self._in_namespace = procfs.is_in_pid_namespace()
         self._outputs: list[int] = []
         self._sample_ids: set[int] = set()
         self._started_ns = 0

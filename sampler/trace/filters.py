@@ -20,8 +20,6 @@ COMM_BYTES = 15
 """The most that the kernel keeps of a thread's name (TASK_COMM_LEN, without the zero at its end)."""
 TARGET_ENTRIES = 4096
 """Processes that are followed at a time."""
-MACHINE_PID_NAMESPACE = 0xEFFFFFFC
-"""The inode of the first pid namespace (PROC_PID_INIT_INO in linux/proc_ns.h)."""
 FAMILY_SCANS = 3
 CGROUP_ROOT = "/sys/fs/cgroup"
 
@@ -78,11 +76,6 @@ def checked(pids: tuple[int, ...], comm: str | None, cgroup: str | None, what: s
     return Filters(pids, comm, None if cgroup is None else _cgroup_folder(cgroup, what))
 
 
-def in_namespace() -> bool:
-    """Whether we are in another pid namespace than the machine's first."""
-    return os.stat("/proc/self/ns/pid").st_ino != MACHINE_PID_NAMESPACE
-
-
 def filter_definitions(tracefs: TraceFs) -> dict[str, int]:
     """The macros that the programs' common parts are compiled with. Raises `OSError`."""
     offsets = {
@@ -96,7 +89,7 @@ def filter_definitions(tracefs: TraceFs) -> dict[str, int]:
         if tracepoint is None or field not in tracepoint.fields:
             raise FileNotFoundError(2, f"the kernel has no tracepoint {event} with a field {field}")
         definitions[name] = tracepoint.fields[field][0]
-    return definitions | {"IN_NAMESPACE": 1} if in_namespace() else definitions
+    return definitions | {"IN_NAMESPACE": 1} if procfs.is_in_pid_namespace() else definitions
 
 
 def apply_filters(filters: Filters, maps: Mapping[str, Map]) -> None:
@@ -110,7 +103,7 @@ def apply_filters(filters: Filters, maps: Mapping[str, Map]) -> None:
             maps["cgroups"].put(bytes(4), descriptor.to_bytes(4, "little"))
         finally:
             os.close(descriptor)
-    _seed(filters.pids, maps["seeds" if in_namespace() else "targets"])
+    _seed(filters.pids, maps["seeds" if procfs.is_in_pid_namespace() else "targets"])
     wanted = (
         (WANT_PIDS if filters.pids else 0)
         | (WANT_CGROUP if filters.cgroup is not None else 0)
@@ -138,7 +131,9 @@ def all_have_ended(filters: Filters, maps: Mapping[str, Map]) -> bool:
     if not filters.pids or any(_lives(pid) for pid in filters.pids):
         return False
     # In a pid namespace the numbers of children aren't ours to look up: they are taken to be at work.
-    return not any(in_namespace() or _lives(int.from_bytes(key, "little")) for key, _ in maps["targets"].items())
+    return not any(
+        procfs.is_in_pid_namespace() or _lives(int.from_bytes(key, "little")) for key, _ in maps["targets"].items()
+    )
 
 
 def untracked_processes(maps: Mapping[str, Map]) -> int:

@@ -17,7 +17,6 @@ COUNTS = (
     "events",
     "no_thread_entry",
     "no_hold_entry",
-    "no_place_entry",
     "missed_release",
     "unknown_hold",
     "short",
@@ -28,8 +27,8 @@ COUNTS = (
 NEVER_NS = (1 << 64) - 1
 CONTROL = struct.Struct("<8Q")
 """struct control: start_ns, end_ns, code_start, code_bytes, only, least_wait_ns, type_offset, hold_floor_ns."""
-THREAD = struct.Struct("<4Q4I")
-"""struct thread: start_ns, lock, stack, condition_mutex, kind, path, is_try."""
+THREAD = struct.Struct("<Q32xQ56x")
+"""struct thread, of which only the start_ns of both its waits are read."""
 HOLD = struct.Struct("<QII")
 """struct hold: start_ns, depth, kind."""
 

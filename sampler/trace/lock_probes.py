@@ -75,6 +75,12 @@ class RawLockTrace:
     maps: dict[int, bytes]
     probes: str
 
+    @property
+    def beyond_table(self) -> tuple[int, int]:
+        """How many waits and holds found no room in the table."""
+        waits, holds = (layout.SUMS_HEAD.unpack_from(sums)[0] if sums else 0 for sums in self.rest)
+        return waits, holds
+
 
 class LockPrograms:
     """The programs, loaded, with their tables. Attached by `attach`; all ends with `close`.
@@ -139,6 +145,21 @@ class LockPrograms:
                 self.maps[name].put(number.to_bytes(4, "little"), b"")
         for number in range(len(layout.COUNTS)):
             self.maps["counts"].put(number.to_bytes(4, "little"), b"")
+
+    def forget_ended_threads(self, pid: int) -> None:
+        """Makes room for others in the table of threads. Those that ended while they waited stay: they are counted.
+
+        In a pid namespace, where threads have other numbers than in the table, it does nothing.
+        """
+        if procfs.is_in_pid_namespace():
+            return
+        entries = list(self.maps["threads"].items())
+        alive = {*procfs.threads(pid)}
+        if not alive:
+            return
+        for key, value in entries:
+            if int.from_bytes(key, "little") not in alive and not any(layout.THREAD.unpack(value)):
+                self.maps["threads"].delete(key)
 
     def count(self, name: str) -> int:
         """One of `lock_layout.COUNTS`, of all CPUs together."""
@@ -213,13 +234,13 @@ class LockTracer:
         """Takes the probes away; returns what was counted. There are no samples but those of the programs."""
         self._detach()
         maps = self._programs.maps
-        waits = (layout.THREAD.unpack(value) for _, value in maps["threads"].items())
+        starts_ns = (start_ns for _, value in maps["threads"].items() for start_ns in layout.THREAD.unpack(value))
         trace = RawLockTrace(
             pid=self._pid,
             places=maps["places"].dump(),
             rest=(maps["rest"].get(bytes(4)) or b"", maps["rest"].get((1).to_bytes(4, "little")) or b""),
             counts={name: self._programs.count(name) for name in layout.COUNTS},
-            open_waits=sum(1 for start_ns, *_ in waits if start_ns),
+            open_waits=sum(1 for start_ns in starts_ns if start_ns),
             open_holds=sum(1 for _ in maps["holds"].items()),
             sample_ids=frozenset(self._sample_ids),
             maps=procfs.memory_maps([self._pid]),

@@ -15,7 +15,6 @@ enum count {
     COUNT_EVENTS,
     COUNT_NO_THREAD_ENTRY,
     COUNT_NO_HOLD_ENTRY,
-    COUNT_NO_PLACE_ENTRY,
     COUNT_MISSED_RELEASE,
     COUNT_UNKNOWN_HOLD,
     COUNT_SHORT,
@@ -31,6 +30,9 @@ enum count {
 #define OWNER_DIED 130
 // PTHREAD_MUTEX_RECURSIVE, of glibc and of musl.
 #define TYPE_MASK 3
+// No function for conditions is longer, and the frame of no lock function that calls another; a signal's frame is.
+#define FUNCTION_BYTES 4096
+#define FRAME_BYTES 512
 #define TYPE_RECURSIVE 1
 
 struct control {
@@ -42,11 +44,17 @@ struct control {
     u64 hold_floor_ns; // what the probes themselves add to each hold, at least
 };
 
-struct thread {
-    u64 start_ns; // of the call that waits; 0: there is none
+struct wait {
+    u64 start_ns; // of the call; 0: there is none
     u64 lock, stack;
-    u64 condition_mutex; // given up by the condition that the thread waits for
     u32 kind, path, is_try, padding;
+};
+
+struct thread {
+    struct wait waits[2]; // the second is of a signal handler, which came in the midst of the first
+    u64 condition_mutex;  // given up by the condition that the thread waits for
+    u64 condition_code;   // where in the condition's function that was seen
+    u64 condition_stack;  // of that function's call to take it again; 0: there is none
 };
 
 struct hold_key {
@@ -133,7 +141,6 @@ static inline struct sums *find_or_add_place(struct place *place)
     sums = places.lookup(place);
     if (sums)
         return sums;
-    count(COUNT_NO_PLACE_ENTRY);
     return rest.lookup(&side);
 }
 
@@ -150,9 +157,10 @@ static inline void sample_place(struct registers *ctx, struct place *place, stru
     *due = (*due > now ? *due : now) + SAMPLE_INTERVAL_NS;
     struct sample sample = {
         .side = place->side, .lock_low = place->lock, .lock_high = place->lock >> 32, .path = place->path, .kind = kind};
-    sums->samples++;
     sums->kind = kind;
-    samples.perf_submit(ctx, &sample, sizeof sample);
+    // Where the buffer is full, the next one is to be taken.
+    if (!samples.perf_submit(ctx, &sample, sizeof sample))
+        sums->samples++;
 }
 
 static inline void add(struct sums *sums, u64 duration, u32 kind, u32 failed)
@@ -184,6 +192,20 @@ static inline u32 caller_path(struct control *control, u64 stack)
     return top ? (path ^ (u32)top->words[0]) * 0x9e3779b1 : 0;
 }
 
+// Whether it's by the condition's own function that a lock's is called, as musl's does. Any other call by a thread tells
+// that it has left the condition another way than by its end: it was cancelled.
+static inline int is_of_condition(struct registers *ctx, struct thread *thread, u64 lock)
+{
+    u64 caller = 0;
+    if (thread->condition_mutex != lock)
+        return 0;
+    read_user(&caller, sizeof caller, (void *)ctx->sp);
+    if (caller - thread->condition_code < FUNCTION_BYTES || thread->condition_stack - ctx->sp < FRAME_BYTES)
+        return 1;
+    thread->condition_mutex = 0;
+    return 0;
+}
+
 static inline int enter(struct registers *ctx, u32 kind, u32 is_try)
 {
     u64 now = bpf_ktime_get_ns(), lock = ctx->di, stack = ctx->sp;
@@ -194,23 +216,33 @@ static inline int enter(struct registers *ctx, u32 kind, u32 is_try)
     struct thread *thread = find_or_add_thread(tid);
     if (!thread)
         return 1;
-    // A condition's own way to take its mutex again, where that is by this function; and one that calls or jumps to
-    // another of these, such as musl's lock to timedlock.
-    if (thread->condition_mutex == lock || (thread->start_ns && thread->lock == lock && stack <= thread->stack))
+    if (is_of_condition(ctx, thread, lock)) {
+        if (!thread->condition_stack)
+            thread->condition_stack = stack;
         return 1;
-    thread->lock = lock;
-    thread->stack = stack;
-    thread->kind = kind;
-    thread->is_try = is_try;
-    thread->path = 0;
+    }
+    struct wait *wait = &thread->waits[0];
+    if (wait->start_ns && stack <= wait->stack) {
+        // A function that calls or jumps to another of these, such as musl's lock to timedlock.
+        if (wait->lock == lock && wait->stack - stack < FRAME_BYTES)
+            return 1;
+        wait = &thread->waits[1];
+        if (wait->start_ns && wait->lock == lock && wait->stack - stack < FRAME_BYTES)
+            return 1;
+    }
+    wait->lock = lock;
+    wait->stack = stack;
+    wait->kind = kind;
+    wait->is_try = is_try;
+    wait->path = 0;
     if (!is_try) {
         struct place place = {.lock = lock, .path = caller_path(control, stack), .side = SIDE_WAIT};
-        thread->path = place.path;
+        wait->path = place.path;
         struct sums *sums = find_or_add_place(&place);
         if (sums)
             sample_place(ctx, &place, sums, kind, now);
     }
-    thread->start_ns = bpf_ktime_get_ns();
+    wait->start_ns = bpf_ktime_get_ns();
     return 1;
 }
 
@@ -266,14 +298,21 @@ int on_return(struct registers *ctx)
     struct control *control = control_now(now);
     struct thread *thread = control ? threads.lookup(&tid) : NULL;
     // Of one of these functions that calls another, the outer one's return counts: it has popped its return address.
-    if (!thread || !thread->start_ns || ctx->sp != thread->stack + 8)
+    if (!thread)
         return 1;
-    u64 duration = now - thread->start_ns;
-    thread->start_ns = 0;
-    u32 is_taken = !result || result == OWNER_DIED, kind = thread->kind;
-    if (!thread->is_try) {
+    if (ctx->sp == thread->condition_stack + 8)
+        thread->condition_stack = 0;
+    struct wait *wait = &thread->waits[1];
+    if (!wait->start_ns || ctx->sp != wait->stack + 8)
+        wait = &thread->waits[0];
+    if (!wait->start_ns || ctx->sp != wait->stack + 8)
+        return 1;
+    u64 duration = now - wait->start_ns;
+    wait->start_ns = 0;
+    u32 is_taken = !result || result == OWNER_DIED, kind = wait->kind;
+    if (!wait->is_try) {
         if (duration >= control->least_wait_ns) {
-            struct place place = {.lock = thread->lock, .path = thread->path, .side = SIDE_WAIT};
+            struct place place = {.lock = wait->lock, .path = wait->path, .side = SIDE_WAIT};
             struct sums *sums = find_or_add_place(&place);
             if (sums)
                 add(sums, duration, kind, !is_taken);
@@ -282,8 +321,8 @@ int on_return(struct registers *ctx)
         }
     }
     if (is_taken)
-        begin_hold(control, thread->lock, tid, kind);
-    else if (thread->is_try)
+        begin_hold(control, wait->lock, tid, kind);
+    else if (wait->is_try)
         count(COUNT_REFUSED);
     return 1;
 }
@@ -311,7 +350,7 @@ int on_unlock(struct registers *ctx)
     if (!control || (control->only && control->only != lock))
         return 1;
     struct thread *thread = threads.lookup(&tid);
-    if (!thread || thread->condition_mutex != lock)
+    if (!thread || !is_of_condition(ctx, thread, lock))
         end_hold(ctx, control, lock, tid, now);
     return 1;
 }
@@ -324,7 +363,11 @@ int on_condition(struct registers *ctx)
     if (!control || (control->only && control->only != lock))
         return 1;
     struct thread *thread = find_or_add_thread(tid);
-    if (!thread || thread->condition_mutex == lock)
+    if (!thread)
+        return 1;
+    thread->condition_code = ctx->ip;
+    thread->condition_stack = 0;
+    if (thread->condition_mutex == lock)
         return 1;
     thread->condition_mutex = lock;
     end_hold(ctx, control, lock, tid, now);

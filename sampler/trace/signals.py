@@ -25,7 +25,6 @@ from sampler.trace.filters import (
     apply_filters,
     filter_definitions,
     follow_processes,
-    in_namespace,
     untracked_processes,
 )
 from sampler.trace.signal_layout import SignalEvent, events_of
@@ -207,7 +206,7 @@ class SignalTrace:
                 self._hook(tracefs, name, program)
             self._hooks += follow_processes(filters, tracefs, self._programs)
         apply_filters(filters, self._maps)
-        if in_namespace():
+        if procfs.is_in_pid_namespace():
             return  # the numbers of threads that we see aren't those that the programs see
         for pid in {member for root in filters.pids for member in procfs.family(root)}:
             for tid in procfs.threads(pid):

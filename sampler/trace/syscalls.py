@@ -24,7 +24,6 @@ from sampler.trace.filters import (
     apply_filters,
     filter_definitions,
     follow_processes,
-    in_namespace,
     untracked_processes,
 )
 from sampler.trace.syscall_layout import By, MeasureKind
@@ -147,7 +146,7 @@ class SyscallTrace:
 
     def refresh_code_ranges(self) -> None:
         """Finds out where the code lies of processes that have run another program meanwhile. Raises `OSError`."""
-        if in_namespace():
+        if procfs.is_in_pid_namespace():
             return  # the numbers in the table are the machine's
         targets = self.maps["targets"]
         for key, value in targets.items():

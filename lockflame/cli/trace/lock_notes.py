@@ -29,35 +29,39 @@ def first_second(rate: float, share: float | None) -> str:
 
 
 def _cost(share: float) -> str:
-    return f"up to {share * 100:.0f} % of the CPU time that it uses now goes into the trace"
+    return f"about {share * 100:.0f} % of the CPU time that it uses now goes into the trace"
 
 
 def loss_notes(trace: RawLockTrace) -> Iterator[str]:
     """What wasn't seen, or is counted elsewhere."""
     counts = trace.counts
-    if counts["no_place_entry"]:
+    waits, holds = trace.beyond_table
+    if waits or holds:
         yield (
-            f"{counts['no_place_entry']:,} calls came by more than {layout.PLACE_ENTRIES:,} paths and locks, for which "
-            "the table in the kernel has no room: they are counted together. Fewer are had by --lock"
+            f"{counted(waits, 'wait')} and {counted(holds, 'hold')} were by more than {layout.PLACE_ENTRIES:,} paths "
+            "and locks, for which the kernel's table has no room: they are counted together. Fewer are had by --lock"
         )
     if counts["no_thread_entry"]:
-        yield f"{counts['no_thread_entry']:,} calls weren't followed: more than {layout.THREAD_ENTRIES:,} threads"
+        calls = counted(counts["no_thread_entry"], "call")
+        yield f"not followed: {calls}, of more than {layout.THREAD_ENTRIES:,} threads"
     if counts["no_hold_entry"]:
-        yield f"{counts['no_hold_entry']:,} holds weren't followed: more than {layout.HOLD_ENTRIES:,} locks at a time"
+        holds_of = counted(counts["no_hold_entry"], "hold")
+        yield f"not followed: {holds_of}, of more than {layout.HOLD_ENTRIES:,} locks at a time"
     if counts["missed_release"]:
         yield (
-            f"{counts['missed_release']:,} times a thread took a lock that it had: how it gave it back wasn't seen, "
-            "and that hold isn't counted"
+            f"{counted(counts['missed_release'], 'time')} a thread took a lock that it had: how it gave it back wasn't "
+            "seen, and that hold isn't counted"
         )
     if counts["unknown_hold"]:
         yield (
-            f"{counts['unknown_hold']:,} times a lock was given back that hadn't been seen taken (before the trace, by "
-            "another thread, or in code that no probe is in): such holds aren't counted"
+            f"{counted(counts['unknown_hold'], 'time')} a lock was given back that hadn't been seen taken (before the "
+            "trace, by another thread, by a condition that was cancelled, or in code that no probe is in): such holds "
+            "aren't counted"
         )
     if counts["short"]:
-        yield f"{counts['short']:,} waits were shorter than --min-wait: they aren't counted"
+        yield f"not counted: {counted(counts['short'], 'wait')} shorter than --min-wait"
     if counts["refused"]:
-        yield f"{counts['refused']:,} attempts didn't get their lock (trylock), and waited for nothing"
+        yield f"{counted(counts['refused'], 'attempt')} didn't get the lock (trylock), and waited for nothing"
     if trace.open_waits or trace.open_holds:
         yield (
             f"{counted(trace.open_waits, 'wait')} and {counted(trace.open_holds, 'hold')} weren't over at the end: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,10 +44,10 @@ class LockPath:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LockTrace:
-    """What a trace found: the profile to be saved, and the paths of its locks, each with its exact times."""
+    """What a trace found: the profile to be saved, and for each of its locks the paths, those of most time first."""
 
     profile: Profile
-    paths: tuple[LockPath, ...]
+    paths: tuple[tuple[LockPath, ...], ...]
 
 
 def lock_trace(raw: RawRecording, trace: RawLockTrace, pid: int, command_line: str) -> LockTrace:
@@ -67,7 +67,15 @@ def lock_trace(raw: RawRecording, trace: RawLockTrace, pid: int, command_line: s
     by_place = symbolize(recording, _info(raw, decoded, trace, pid, command_line), 1.0, raw.held_files, raw.held_jit)
     lock_of_place, locks = _together(by_place.locks)
     profile = name_locks(_with_locks(by_place, lock_of_place, locks), load_rules())
-    return LockTrace(profile, _paths(by_place, found.places, lock_of_place))
+    return LockTrace(profile, paths_by_lock(_paths(by_place, found.places, lock_of_place), len(locks)))
+
+
+def paths_by_lock(paths: Iterable[LockPath], locks: int) -> tuple[tuple[LockPath, ...], ...]:
+    """The paths of each of so many locks, in the order that they have."""
+    found: list[list[LockPath]] = [[] for _ in range(locks)]
+    for path in paths:
+        found[path.lock].append(path)
+    return tuple(tuple(of_lock) for of_lock in found)
 
 
 def _info(raw: RawRecording, decoded: Decoded, trace: RawLockTrace, pid: int, command_line: str) -> RecordingInfo:
@@ -86,7 +94,7 @@ def _info(raw: RawRecording, decoded: Decoded, trace: RawLockTrace, pid: int, co
         kernel_frames=raw.choice.kernel_frames,
         stack_bytes=raw.choice.stack_bytes,
         probes=trace.probes,
-        waits_left_out=trace.counts["no_place_entry"],
+        waits_left_out=trace.beyond_table[0],
         waits_unseen=trace.counts["no_thread_entry"] + trace.counts["no_hold_entry"],
         notes=raw.notes,
     )

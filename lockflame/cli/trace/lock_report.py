@@ -82,7 +82,7 @@ def _times(count: int, total_ns: int, max_ns: int, p99_ns: int | None = None) ->
 def detail_lines(trace: LockTrace, row: int, shown: Shown, width: int) -> Iterator[str]:
     """The histograms of a lock's worst paths: those that wait for it, then those that hold it."""
     for is_hold, is_wanted in ((False, shown.waits), (True, shown.holds)):
-        paths = [path for path in trace.paths if path.lock == row and path.is_hold == is_hold]
+        paths = [path for path in trace.paths[row] if path.is_hold == is_hold]
         if not is_wanted or not paths:
             continue
         least_ns = PATH_SHARE * sum(path.total_ns for path in paths)
@@ -96,7 +96,7 @@ def detail_lines(trace: LockTrace, row: int, shown: Shown, width: int) -> Iterat
 
 def path_histogram(lock: Lock, path: LockPath, shown: Shown) -> Histogram:
     """A path's times, titled by the lock and the stack."""
-    in_vain = f" ({path.failed:,} times in vain)" if path.failed else ""
+    in_vain = f" ({counted(path.failed, 'time')} in vain)" if path.failed else ""
     what = "held, and given back by" if path.is_hold else f"waited for{in_vain} by"
     more = len(path.names) - shown.stack_depth
     names = [name if shown.full_names else short_name(name) for name in path.names[: shown.stack_depth]]
@@ -118,11 +118,11 @@ def lock_object(trace: LockTrace, row: int, shown: Shown) -> dict[str, object]:
     if shown.waits:
         found |= {"waits": lock.ends.total, "failed_waits": lock.ends.failed}
         found |= _times_object("wait", lock.ends.total, lock.total_ns, lock.max_ns, lock.histogram)
-        found["wait_stacks"] = [_path_object(path) for path in trace.paths if path.lock == row and not path.is_hold]
+        found["wait_stacks"] = [_path_object(path) for path in trace.paths[row] if not path.is_hold]
     if shown.holds:
         found["holds"] = held.count
         found |= _times_object("held", held.count, held.total_ns, held.max_ns, held.histogram)
-        found["hold_stacks"] = [_path_object(path) for path in trace.paths if path.lock == row and path.is_hold]
+        found["hold_stacks"] = [_path_object(path) for path in trace.paths[row] if path.is_hold]
     return found
 
 

@@ -52,7 +52,13 @@ class DurationType(click.ParamType[int]):
 
 
 @click.command("locks")
-@click.option("-p", "--pid", required=True, type=click.IntRange(min=1, max=2**31 - 1), help="The process to trace.")
+@click.option(
+    "-p",
+    "--pid",
+    required=True,
+    type=click.IntRange(min=1, max=2**31 - 1),
+    help="The process to trace, without its children.",
+)
 @click.option(
     "-d",
     "--duration",
@@ -219,6 +225,7 @@ class _Session:
         rate = (events - self._events) / (elapsed_s - self._looked_s)
         if not self._looked_s:
             say(first_second(rate, target_cost(events, self._pair_ns, self._before, CpuTimes.now(self._pid))))
+        self._programs.forget_ended_threads(self._pid)
         self._events, self._looked_s = events, elapsed_s
         if not self._events_most or rate <= self._events_most:
             return False

@@ -10,9 +10,9 @@ from lockflame.cli.terminal import say
 from lockflame.cli.trace.options import chosen_filters, filter_options
 from lockflame.cli.trace.signal_names import close_names, signal_number
 from lockflame.cli.trace.signal_session import SignalSession
+from sampler import procfs
 from sampler.signals import StopSignals
 from sampler.trace.call_cost import call_ns
-from sampler.trace.filters import in_namespace
 from sampler.trace.signal_layout import SIDE_SENDER, SIDE_TARGET
 from sampler.trace.signals import WHAT, SignalChoice, SignalTrace
 
@@ -122,7 +122,7 @@ def _say_start(choice: SignalChoice, trace: SignalTrace, cost_ns: float) -> None
         f"lockflame: tracing signals {whom} by {len(trace.attached)} tracepoints (signal_generate, kill and its like); "
         f"each system call of this machine takes {cost} meanwhile, as measured now. Ctrl-C ends it"
     )
-    if in_namespace():
+    if procfs.is_in_pid_namespace():
         say(
             "lockflame: note: within a pid namespace, processes outside of it have the machine's numbers, and so have "
             "those that the kernel sends signals to"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flame import text
 from lockflame.cli.terminal import printable
 from sampler.futex.unseen import is_32_bit
 from sampler.trace import syscall_layout as layout
@@ -40,11 +41,12 @@ def counted_notes(trace: SyscallTrace, filters: Filters, counted: int, lost_stac
             f"{losses['no_open_entry']:,} calls weren't counted: more than {layout.OPEN_ENTRIES:,} threads called"
         )
     if losses["no_begin"] > max(counted * MANY_WITHOUT_BEGIN, 1):
-        notes.append(f"{losses['no_begin']:,} calls ended that had begun before the trace: they aren't counted")
+        notes.append(f"not counted: {text.counted(losses['no_begin'], 'call')} that had begun before the trace")
     if losses["no_end"]:
-        notes.append(f"{losses['no_end']:,} calls never returned, as their threads ended in them: they aren't counted")
+        calls = text.counted(losses["no_end"], "call")
+        notes.append(f"not counted: {calls} that never returned, as their threads ended in them")
     if still_open := trace.open_calls():
-        notes.append(f"{still_open:,} calls were still under way at the end: they aren't counted")
+        notes.append(f"not counted: {text.counted(still_open, 'call')} still under way at the end")
     if losses["no_target_entry"]:
         notes.append(
             f"{losses['no_target_entry']:,} children weren't followed: more than {TARGET_ENTRIES:,} processes at a time"

@@ -273,7 +273,7 @@ def test_calls_that_never_return_are_told() -> None:
         target.process.send_signal(signal.SIGUSR1)
         result = trace.ended(None)
     assert re.search(r"^exit_group +0 ", result.stdout, re.MULTILINE)
-    assert f"note: {CHILDREN + 1} calls never returned" in result.stderr
+    assert f"not counted: {CHILDREN + 1} calls that never returned" in result.stderr
 
 
 def test_nobody_reading_is_no_error() -> None:
