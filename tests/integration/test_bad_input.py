@@ -24,7 +24,7 @@ from tests.support.process import Target, running
 from tests.support.recording import lockflame_session, record
 from tests.support.targets import build_target
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 NO_SUCH_PID = 2**22 + 1
 PF_KTHREAD = 0x00200000

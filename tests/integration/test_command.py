@@ -26,7 +26,7 @@ from tests.support.recording import (
 )
 from tests.support.targets import build_target
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 SURROUNDINGS = """
 grep -E '^(Sig(Blk|Ign|Cgt)|NoNewPrivs|Seccomp|Umask):' /proc/self/status

@@ -17,7 +17,7 @@ from tests.support.process import running
 from tests.support.recording import function_names, lockflame_session, record, recorded, weight_of
 from tests.support.targets import build_target
 
-pytestmark = [pytest.mark.integration, pytest.mark.requires_root]
+pytestmark = [pytest.mark.integration, pytest.mark.requires_root, pytest.mark.side_by_side]
 
 INSIDE, OUTSIDE = "seventy_inside", "work_seventy"
 BASE_FLAGS = ("-O2", "-g", "-static")

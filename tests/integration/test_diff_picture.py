@@ -17,7 +17,7 @@ from tests.support.cli import run_lockflame
 from tests.support.needs import CannotTest
 from tests.unit.flame.diff import test_picture as unit
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 CHOSEN = "document.querySelectorAll('select')[1].value"
 

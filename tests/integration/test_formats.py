@@ -26,7 +26,7 @@ from tests.support.recording import function_names, weight_of
 from tests.support.targets import build_target
 from tests.unit.flame.lock_profiles import small_profile
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 SPEEDSCOPE = BUILD / "speedscope" / "index.html"
 GO_LOOP = "main.hold"

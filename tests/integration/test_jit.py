@@ -26,7 +26,7 @@ from tests.support.recording import (
 )
 from tests.support.targets import build_target
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 NAMES = ("first_jitted", "second_jitted")
 MARKS = (b"hot_script", b"first_jitted", b"py::<module>:<string>")

@@ -13,7 +13,7 @@ from tests.support.paths import TARGETS
 from tests.support.process import Target, TargetFailed, running
 from tests.support.recording import kinds_of, lockflame_session, record, recorded, weight_of
 
-pytestmark = [pytest.mark.integration, pytest.mark.requires_root]
+pytestmark = [pytest.mark.integration, pytest.mark.requires_root, pytest.mark.side_by_side]
 
 SHOWN = Path("/proc/sys/net/core/bpf_jit_kallsyms")
 ENABLED = Path("/proc/sys/net/core/bpf_jit_enable")

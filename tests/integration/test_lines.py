@@ -37,7 +37,7 @@ from tests.support.recording import record
 from tests.support.targets import build_target
 from tests.unit.symbolize.recordings import Sample, recording_of
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 FORK = multiprocessing.get_context("fork")
 BASE = 0x5555_0000_0000

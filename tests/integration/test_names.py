@@ -28,7 +28,7 @@ from tests.support.recording import (
 )
 from tests.support.targets import build_dlopen_reuse, build_target
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 TRAMPOLINES_SINCE = (3, 12)
 PYTHONS = [f"python3.{minor}" for minor in range(16, TRAMPOLINES_SINCE[1] - 1, -1)]

@@ -16,7 +16,7 @@ from tests.support.recording import frame_kinds, weight_of
 from tests.support.targets import build_target
 from tests.support.workdir import server_folder
 
-pytestmark = [pytest.mark.integration, pytest.mark.requires_root]
+pytestmark = [pytest.mark.integration, pytest.mark.requires_root, pytest.mark.side_by_side]
 
 USER = "nobody"
 

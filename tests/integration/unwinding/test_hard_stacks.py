@@ -15,7 +15,7 @@ from tests.support.targets import build_target, build_unwind_truth
 from tests.support.truth import Truth
 from tests.support.user_stacks import UserStack, describe, samples_of, user_stacks, whole_share
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 ONLY_DEBUG_FRAME = ("-O2", "-g", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables")
 FRAME_POINTERS = ("-O2", "-g", "-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer")

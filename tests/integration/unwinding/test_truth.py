@@ -14,7 +14,7 @@ from tests.support.targets import UNWIND_FLAG_SETS, build_unwind_truth
 from tests.support.truth import Truth
 from tests.support.user_stacks import UserStack, describe, samples_of, user_stacks
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 PLAIN = ("plain", "recursion", "saved_registers", "alloca", "large_frames", "tail_calls", "realigned", "plt")
 SPECIAL = ("exceptions", "signal_raised", "signal_timer", "signal_altstack", "qsort", "thread", "dlopen", "assembly")
