@@ -31,7 +31,7 @@ def merge_command(profiles: tuple[str, ...], output: Output) -> None:
     tables = found.content
     write_file(output.path, encode_tables(tables))
     say_notes(found.notes)
-    say(
-        f"lockflame: merged {len(profiles):,} profile{'s' if len(profiles) > 1 else ''}: "
-        f"{len(tables.rows.stacks):,} stacks, {len(tables.locks):,} locks; wrote {output.path}"
-    )
+    from flame.text import counted
+
+    found = f"{counted(len(tables.rows.stacks), 'stack')}, {counted(len(tables.locks), 'lock')}"
+    say(f"lockflame: merged {counted(len(profiles), 'profile')}: {found}; wrote {output.path}")
