@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lockflame.profile import CPU, Profile
+from tests.support.cgroups import remove_cgroup
 from tests.support.needs import CannotTest, find_program
 from tests.support.process import running
 from tests.support.recording import function_names, lockflame_session, record, recorded, weight_of
@@ -136,8 +136,7 @@ def container_group() -> Iterator[Path]:
         raise CannotTest(f"no control group can be made: {error}") from error
     yield group
     for folder in (group, outer):
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+        remove_cgroup(folder)
 
 
 def test_threads_tell_their_container(tmp_path: Path, container_group: Path) -> None:

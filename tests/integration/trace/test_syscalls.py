@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import re
@@ -17,10 +16,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.cgroups import remove_cgroup
 from tests.support.cli import CliResult, lockflame_command, lockflame_running, run_lockflame
 from tests.support.mariadb import MariaDb
 from tests.support.needs import CannotTest, find_program
-from tests.support.process import Target, running, wait_until
+from tests.support.process import Target, running
 from tests.support.targets import build_target
 from tests.support.tracefs import WITH_TRACEFS
 
@@ -233,12 +233,6 @@ def test_only_processes_of_the_cgroup_are_counted() -> None:
     assert row["calls"] == CALLS * (CHILDREN + 1)
 
 
-def _is_removed(folder: Path) -> bool:
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-    return not folder.exists()
-
-
 @contextlib.contextmanager
 def own_cgroup() -> Iterator[Path]:
     """A cgroup of version 2 within one of ours."""
@@ -256,8 +250,7 @@ def own_cgroup() -> Iterator[Path]:
         yield inner
     finally:
         for folder in (inner, outer):
-            # A process that was killed may be in it for a moment more.
-            wait_until(functools.partial(_is_removed, folder), "the cgroup is empty")
+            remove_cgroup(folder)
 
 
 def test_what_a_full_table_leaves_out_is_counted() -> None:
