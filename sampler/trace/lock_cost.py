@@ -87,17 +87,15 @@ def _round_ns(libc: ctypes.PyDLL, mutex: ctypes.Array[ctypes.c_char]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CpuTimes:
-    """What a process and its children had used at a time of the monotonic clock, in nanoseconds."""
+    """What a process and its children have used, in nanoseconds."""
 
-    at_ns: int
     user_ns: int
     system_ns: int
 
     @classmethod
     def now(cls, pid: int) -> CpuTimes:
         """As they are now."""
-        user_ns, system_ns = procfs.cpu_times_ns(pid)
-        return cls(time.monotonic_ns(), user_ns, system_ns)
+        return cls(*procfs.cpu_times_ns(pid))
 
 
 def target_cost(events: int, pair_ns: float | None, first: CpuTimes, last: CpuTimes) -> float | None:

@@ -32,8 +32,10 @@ def _cost(share: float) -> str:
     return f"about {share * 100:.0f} % of the CPU time that it uses now goes into the trace"
 
 
-def loss_notes(trace: RawLockTrace) -> Iterator[str]:
-    """What wasn't seen, or is counted elsewhere."""
+def loss_notes(trace: RawLockTrace, lost: int = 0) -> Iterator[str]:
+    """What wasn't seen, or is counted elsewhere. `lost` records found no room in the buffers."""
+    if lost:
+        yield f"{counted(lost, 'stack')} or pieces of news of the process were lost: the buffers were full"
     counts = trace.counts
     waits, holds = trace.beyond_table
     if waits or holds:

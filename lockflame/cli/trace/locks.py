@@ -151,7 +151,7 @@ def locks_command(
     _show(
         trace, Shown(top, stack_depth, full_names, waits=not only_holds, holds=not only_waits), choice, as_json=as_json
     )
-    for note in (*session.notes, *loss_notes(raw.locks), *raw.notes):
+    for note in (*session.notes, *loss_notes(raw.locks, trace.profile.recording.lost), *raw.notes):
         say(f"lockflame: note: {note.rstrip('.')}")
     for output in outputs:
         say(f"lockflame: wrote {output.path}")
