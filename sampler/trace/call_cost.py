@@ -1,4 +1,4 @@
-"""What a system call takes here: once before and once after attaching, that tells what a trace costs all others."""
+"""What a call takes here: once before and once after attaching, that tells what a trace costs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ CALLS = 2000
 ROUNDS = 20
 
 
-def call_ns(call: Callable[[], int] = os.getppid) -> float:
-    """Nanoseconds for a system call that does next to nothing, in the fastest of some rounds; takes milliseconds."""
-    return min(_round_ns(call) for _ in range(ROUNDS)) / CALLS
+def call_ns(call: Callable[[], int] = os.getppid, calls: int = CALLS, rounds: int = ROUNDS) -> float:
+    """Nanoseconds for a call, by default a system call that does next to nothing, in the fastest of some rounds."""
+    return min(_round_ns(call, calls) for _ in range(rounds)) / calls
 
 
-def _round_ns(call: Callable[[], int]) -> int:
+def _round_ns(call: Callable[[], int], calls: int) -> int:
     started_ns = time.perf_counter_ns()
-    for _ in range(CALLS):
+    for _ in range(calls):
         call()
     return time.perf_counter_ns() - started_ns

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sampler import procfs
 from sampler.bpf.hooks import close_all
 from sampler.trace import lock_layout as layout
+from sampler.trace.call_cost import call_ns
 from sampler.trace.lock_probes import LockFilter, LockProbe, LockPrograms
 
 MUTEX_BYTES = 64
@@ -47,11 +47,15 @@ def own_cost(programs: LockPrograms, probes: Sequence[LockProbe]) -> OwnCost:
     # Unlike CDLL it keeps Python's own lock meanwhile, which is made of the same functions.
     libc = ctypes.PyDLL(None)
     mutex = ctypes.create_string_buffer(MUTEX_BYTES)
-    before = _fastest_ns(libc, mutex)
+
+    def take_and_give_back() -> int:
+        return libc.pthread_mutex_lock(mutex) | libc.pthread_mutex_unlock(mutex)
+
+    before_ns = call_ns(take_and_give_back, PAIRS, ROUNDS)
     descriptors = programs.attach(os.getpid(), probes)
     try:
         programs.set_control(0, layout.NEVER_NS, (0, 0), EVERYTHING)
-        during = _fastest_ns(libc, mutex)
+        during_ns = call_ns(take_and_give_back, PAIRS, ROUNDS)
         programs.clear()
         _hold_briefly(libc)
     finally:
@@ -59,7 +63,7 @@ def own_cost(programs: LockPrograms, probes: Sequence[LockProbe]) -> OwnCost:
         close_all(descriptors)
     floor_ns = int(programs.least_hold_ns() * FLOOR_SHARE)
     programs.clear()
-    cost_ns = (during - before) / PAIRS
+    cost_ns = during_ns - before_ns
     return OwnCost(cost_ns, floor_ns) if cost_ns >= SEEN_NS else OwnCost(None, 0)
 
 
@@ -71,18 +75,6 @@ def _hold_briefly(libc: ctypes.PyDLL) -> None:
     if hasattr(libc, "dl_iterate_phdr"):
         for _ in range(PAIRS * ROUNDS):
             libc.dl_iterate_phdr(ctypes.cast(libc.abs, ctypes.c_void_p), None)
-
-
-def _fastest_ns(libc: ctypes.PyDLL, mutex: ctypes.Array[ctypes.c_char]) -> int:
-    return min(_round_ns(libc, mutex) for _ in range(ROUNDS))
-
-
-def _round_ns(libc: ctypes.PyDLL, mutex: ctypes.Array[ctypes.c_char]) -> int:
-    started_ns = time.perf_counter_ns()
-    for _ in range(PAIRS):
-        libc.pthread_mutex_lock(mutex)
-        libc.pthread_mutex_unlock(mutex)
-    return time.perf_counter_ns() - started_ns
 
 
 @dataclass(frozen=True, slots=True)

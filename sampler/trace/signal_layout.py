@@ -22,8 +22,6 @@ NUMBERS = 65
 """Signals have numbers from 1 to 64; 0 asks only whether a process is there."""
 EVENT = struct.Struct("<QIiiiIIiIIBBBx16s16s")
 """struct event, see `SignalEvent`."""
-SAMPLE_TIME_WORD, SAMPLE_TID_WORD = 1, 3
-"""Where struct sample's time (two words) and thread stand in a sample's words of 4 bytes, behind their size."""
 COUNTS = ("ring_full", "no_call_entry", "no_thread_entry", "children_hidden")
 """What `counts` counts, in its order."""
 
@@ -95,11 +93,6 @@ class SignalEvent(NamedTuple):
     def stack_key(self) -> tuple[int, int]:
         """What leads to the sample with the sender's stack: thread and time."""
         return self.machine_tid, self.time_ns
-
-    @property
-    def has_stack(self) -> bool:
-        """Whether such a sample was taken."""
-        return bool(self.flags & FLAG_HAS_STACK)
 
     @property
     def target_is_ours(self) -> bool:
