@@ -100,6 +100,11 @@ class OpenEvent:
     late_id: int | None
 
 
+def system_wide(choice: EventChoice) -> EventChoice:
+    """The same of all that runs on a CPU, on its clock."""
+    return replace(choice, use_hardware=False, is_system_wide=True)
+
+
 def choose_events(pid: int, frequency_hz: int, stack_bytes: int, enable_on_exec: bool = False) -> EventChoice:
     """Finds the best event that the kernel grants for `pid` by opening it once.
 

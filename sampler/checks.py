@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 
 from lockflame.checks import Check, State
 from lockflame.errors import LockflameError, reason_of
-from sampler.attach import choose_events, online_cpus, open_rings
+from sampler.attach import EventChoice, choose_events, online_cpus, open_rings, system_wide
 from sampler.bpf import syscall
 from sampler.bpf.compile import bcc_folder, kernel_headers
 from sampler.bpf.tracefs import TraceFs
 from sampler.limits import max_sample_rate_hz, paranoid_level
-from sampler.recorder import ring_bytes
+from sampler.recorder import may_filter, ring_bytes
 
 PROBE_FREQUENCY_HZ = 99
 PROBE_STACK_BYTES = 32768
@@ -42,6 +42,7 @@ def _perf_checks() -> Iterator[Check]:
         yield Check("CPU sampling", State.OK, "samples on CPU cycles, with stack copies")
     else:
         yield Check("CPU sampling", State.OK, "samples on cpu-clock, with stack copies")
+    yield _events_check(choice)
     if choice.kernel_frames:
         yield Check("kernel frames", State.OK, f"allowed (kernel.perf_event_paranoid is {level})")
     else:
@@ -59,6 +60,25 @@ def _perf_checks() -> Iterator[Check]:
     rate_hz = max_sample_rate_hz()
     if rate_hz is not None:
         yield Check("highest rate", State.OK, f"{rate_hz} Hz (kernel.perf_event_max_sample_rate)")
+
+
+def _events_check(choice: EventChoice) -> Check:
+    """Whether `record -p` can do with one event for each CPU."""
+    cost = "one for each thread, which costs at each switch of threads"
+    if not may_filter(choice):
+        return Check("CPU events", State.OK if choice.use_hardware else State.LIMITED, cost)
+    from sampler.cpu_filter import CpuFilter
+
+    rings = open_rings(online_cpus(), 0)
+    try:
+        CpuFilter(os.getpid(), system_wide(choice), rings).close()
+    except OSError as error:
+        mend = "run as root" if os.geteuid() else "in a container, add the capabilities BPF and PERFMON"
+        return Check("CPU events", State.LIMITED, f"{cost} ({reason_of(error)})", mend)
+    finally:
+        for ring in rings:
+            ring.close()
+    return Check("CPU events", State.OK, "one for each CPU, filtered in the kernel")
 
 
 def _buffers_check() -> Check:

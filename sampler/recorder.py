@@ -10,7 +10,8 @@ import os
 import select
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol
 
 from lockflame.errors import reason_of
@@ -25,6 +26,7 @@ from sampler.attach import (
     online_cpus,
     open_rings,
     raise_file_limit,
+    system_wide,
 )
 from sampler.ring import RingBuffer
 from sampler.run_delay import run_delay_ns, run_delays_ns
@@ -72,8 +74,8 @@ class Probes(Protocol):
         """Ends the counting; returns when that was, by CLOCK_MONOTONIC."""
         ...
 
-    def finish(self, ended_ns: int, stack_bytes: int) -> tuple[RawLocks | RawLockTrace, list[bytes]]:
-        """Detaches; returns what was counted, and sample records to be added to the spool."""
+    def finish(self, ended_ns: int, stack_bytes: int) -> tuple[RawLocks | RawLockTrace | None, list[bytes]]:
+        """Detaches; returns what was counted, if anything was, and sample records to be added to the spool."""
         ...
 
     @property
@@ -139,8 +141,7 @@ class Recorder:
         self._starts_by_itself = enable_on_exec
         cpus = online_cpus()
         self.choice = choose_events(pid, frequency_hz, stack_bytes, enable_on_exec)
-        if make_probes is not None:
-            self.choice = replace(self.choice, use_hardware=False, is_system_wide=True)
+        by_cpu = system_wide(self.choice)
         raise_file_limit()
         self._spool = open_spool()
         self._rings: list[RingBuffer] = []
@@ -157,7 +158,11 @@ class Recorder:
             self._rings = open_rings(cpus, ring_bytes(frequency_hz, stack_bytes, len(cpus)))
             if make_probes is not None:
                 # First: compiling them may take seconds.
-                self._probes = make_probes(pid, self.choice, self._rings)
+                self._probes = make_probes(pid, by_cpu, self._rings)
+            elif may_filter(self.choice):
+                self._probes = _cpu_filter(pid, by_cpu, self._rings)
+            if self._probes is not None:
+                self.choice = by_cpu
             else:
                 self._events, notes = attach(pid, self._rings, self.choice)
                 self._notes += notes
@@ -249,7 +254,7 @@ class Recorder:
             run_delay_ns=delay_ns,
         )
 
-    def _finish_probes(self, ended_ns: int) -> RawLocks | RawLockTrace:
+    def _finish_probes(self, ended_ns: int) -> RawLocks | RawLockTrace | None:
         assert self._probes is not None
         counted, records = self._probes.finish(ended_ns, self.choice.stack_bytes)
         try:
@@ -287,6 +292,27 @@ class Recorder:
                     reason = reason_of(error)
                     self._notes.append(f"More samples than counted may be lost on CPU {ring.cpu}: {reason}.")
                 ring.drain(self._spool.fileno())
+
+
+def may_filter(choice: EventChoice) -> bool:
+    """Whether samples may come from events of whole CPUs, of which the kernel keeps the target's.
+
+    Not where a command is to be seen from its first instruction, which only an event of its own can. Not with hardware
+    counters, whose cycles are told in time by what each thread's event counted. Not within a pid namespace, whose ids
+    aren't the kernel's.
+    """
+    needs_own_events = choice.enable_on_exec or choice.use_hardware or not choice.kernel_frames
+    return not needs_own_events and not procfs.is_in_pid_namespace()
+
+
+def _cpu_filter(pid: int, choice: EventChoice, rings: list[RingBuffer]) -> Probes | None:
+    """The filter of CPU samples; None where the kernel doesn't allow it, or lacks something that it needs."""
+    # Late: whoever has no right to it does without.
+    from sampler.cpu_filter import CpuFilter
+
+    with suppress(OSError):
+        return CpuFilter(pid, choice, rings)
+    return None
 
 
 class _Waiter:

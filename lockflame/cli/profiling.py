@@ -19,7 +19,7 @@ UNSAMPLED_SHARE = 0.1
 UNSAMPLED_LEAST_NS = 200_000_000
 # The kernel's books are kept in ticks of 10 ms.
 TICKS_TELL_NS = 500_000_000
-STOLEN_MOST = 1.5
+SCALE_MOST = 1.5
 
 
 def profile_of(
@@ -74,12 +74,13 @@ def profile_of(
 def _ns_per_period(raw: RawRecording, counts: list[EventCount], sampled: int) -> float:
     """cpu-clock counts nanoseconds; what a cycle took follows from the time that the cycles were counted in.
 
-    `sampled` is the sum of the samples' periods. While a hypervisor takes a CPU away, no timer samples on it, but the
-    kernel goes on counting CPU time: a sample that was taken stands for some of it.
+    `sampled` is the sum of the samples' periods. Where the samples are some of all that were taken on a CPU, how many of
+    them fall to the target is a matter of chance, and while a hypervisor takes a CPU away, no timer samples on it: the
+    kernel's books tell what they stand for together.
     """
     if raw.cpu_time_ns is not None:
         is_telling = raw.cpu_time_ns >= TICKS_TELL_NS and sampled > 0
-        return min(max(raw.cpu_time_ns / sampled, 1.0), STOLEN_MOST) if is_telling else 1.0
+        return min(max(raw.cpu_time_ns / sampled, 1 / SCALE_MOST), SCALE_MOST) if is_telling else 1.0
     cycles = sum(count.value for count in counts)
     if not raw.choice.use_hardware or not cycles:
         return 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -59,5 +60,7 @@ def test_each_sample_weighs_what_it_stands_for(tmp_path: Path, frequency: int) -
     with running([build_target("split_70_30.c")]) as target:
         profile = record(tmp_path / "p.pb.gz", "-p", target.pid, "-d", 2, "-F", frequency).profile
     taken = profile.total(SAMPLES) + profile.recording.lost
-    assert taken == pytest.approx(profile.recording.cpu_time_ns * frequency / 1e9, rel=0.1, abs=1.5)
-    assert profile.total(CPU) == pytest.approx(profile.total(SAMPLES) * 1e9 / frequency, rel=0.1)
+    # On a busy machine it is chance on whom a CPU's samples fall.
+    noise = 0.1 + 3 / math.sqrt(taken + 1)
+    assert taken == pytest.approx(profile.recording.cpu_time_ns * frequency / 1e9, rel=noise, abs=1.5)
+    assert profile.total(CPU) == pytest.approx(profile.total(SAMPLES) * 1e9 / frequency, rel=noise)

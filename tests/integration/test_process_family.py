@@ -14,6 +14,7 @@ from lockflame.profile import CPU
 from tests.support.needs import find_program
 from tests.support.process import Target, running
 from tests.support.recording import (
+    WITHOUT_BPF,
     lockflame_session,
     record,
     recorded,
@@ -125,7 +126,7 @@ def test_a_thousand_threads(
 
 
 def test_too_low_a_hard_limit_is_one_line(tmp_path: Path, crowd: Target) -> None:
-    launcher = [find_program("prlimit"), "--nofile=256:256", "--"]
+    launcher = [find_program("prlimit"), "--nofile=256:256", "--", *WITHOUT_BPF]
     output = tmp_path / "p.pb.gz"
     with lockflame_session("record", "-p", crowd.pid, "-d", 1, "-o", output, launcher=launcher) as session:
         result = session.finish()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from tests.support.cli import CliResult, lockflame_command
 from tests.support.paths import REPO
 from tests.support.process import kill_group, wait_until
 
+WITHOUT_BPF = (sys.executable, "-m", "tests.support.refuse_perf", "EPERM:bpf")
+"""A launcher that has the kernel refuse BPF, as in many containers."""
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
