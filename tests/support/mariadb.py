@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import getpass
 import subprocess
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,12 @@ from tests.support.workdir import ServerFailed, end_of, run_tool, server_folder
 USER = "mysql"
 TABLES = 4
 TABLE_SIZE = 50_000
+TABLE_OPTIONS = (f"--tables={TABLES}", f"--table-size={TABLE_SIZE}")
+PROCESSLIST_SCRIPT = """
+function thread_init() connection = sysbench.sql.driver():connect() end
+function event() connection:query("SHOW FULL PROCESSLIST") end
+function thread_done() connection:disconnect() end
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +40,33 @@ class MariaDb:
 
         `load.wait()` waits for its end and returns transactions per second.
         """
-        command = [*self._sysbench(script), f"--threads={threads}", f"--time={seconds}", "--report-interval=1", "run"]
+        with self._load([*self._sysbench(script), *TABLE_OPTIONS], threads, seconds) as load:
+            yield load
+
+    @contextlib.contextmanager
+    def processlist(self, threads: int = 4, seconds: int = 3600) -> Iterator[Load]:
+        """Clients that run SHOW FULL PROCESSLIST without end; ended with the context. It takes each session's locks."""
+        with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+            script.write(PROCESSLIST_SCRIPT)
+            script.flush()
+            with self._load(self._sysbench(script.name), threads, seconds) as load:
+                yield load
+
+    def prepare(self) -> None:
+        """Create the database and fill sysbench's tables."""
+        client = [find_program("mariadb"), "--no-defaults", f"--socket={self.socket}", "--user=root"]
+        run_tool([*client, "-e", "CREATE DATABASE sbtest"], self.folder)
+        run_tool([*self._sysbench("oltp_read_write"), *TABLE_OPTIONS, "--threads=2", "prepare"], self.folder)
+
+    @contextlib.contextmanager
+    def _load(self, command: Sequence[str], threads: int, seconds: int) -> Iterator[Load]:
+        command = [*command, f"--threads={threads}", f"--time={seconds}", "--report-interval=1", "run"]
         load = Load(command, r"\btps: ([\d.]+)", r"transactions: +\d+ +\(([\d.]+) per sec", self.folder)
         try:
             load.wait_for_report()
             yield load
         finally:
             load.stop()
-
-    def prepare(self) -> None:
-        """Create the database and fill sysbench's tables."""
-        client = [find_program("mariadb"), "--no-defaults", f"--socket={self.socket}", "--user=root"]
-        run_tool([*client, "-e", "CREATE DATABASE sbtest"], self.folder)
-        run_tool([*self._sysbench("oltp_read_write"), "--threads=2", "prepare"], self.folder)
 
     def _sysbench(self, script: str) -> list[str]:
         return [
@@ -55,8 +76,6 @@ class MariaDb:
             f"--mysql-socket={self.socket}",
             "--mysql-user=root",
             "--mysql-db=sbtest",
-            f"--tables={TABLES}",
-            f"--table-size={TABLE_SIZE}",
         ]
 
 

@@ -1,30 +1,30 @@
 /* Many threads of which most sleep.
  *
- *     many_threads [--threads N] [--working W] [--seconds S]
+ *     many_threads [--threads N] [--working W] [--seconds S] [--counters FILE]
  *
  * N threads in all, W of them at work in `worker_work`, the others asleep in `sleeper`. `ready` when all have started.
- * Prints one line of JSON with the CPU time of the workers.
+ * Prints one line of JSON with the CPU time of the workers. FILE has a row for each thread; workers count their turns.
  */
 #include "target.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <unistd.h>
 
 static atomic_int started, ending;
 static atomic_llong worked_ns;
 
-static NAMED void worker_work(void)
+static NAMED void worker_work(struct counter_row *turns)
 {
-    while (!atomic_load_explicit(&ending, memory_order_relaxed))
+    while (!atomic_load_explicit(&ending, memory_order_relaxed)) {
         spin(100000);
+        count_one(turns);
+    }
 }
 
-static NAMED void *worker(void *unused)
+static NAMED void *worker(void *turns)
 {
-    (void)unused;
     atomic_fetch_add(&started, 1);
-    worker_work();
+    worker_work(turns);
     atomic_fetch_add(&worked_ns, thread_cpu_ns());
     return NULL;
 }
@@ -44,13 +44,14 @@ int main(int argc, char **argv)
     const int working = (int)number_option(argc, argv, "--working", 2);
     const double seconds = number_option(argc, argv, "--seconds", 0);
     pthread_t *ids = calloc((size_t)threads, sizeof *ids);
+    struct counter_row *turns = counter_rows(argc, argv, (size_t)threads);
     pthread_attr_t small_stack;
 
     hold_end_signals();
     pthread_attr_init(&small_stack);
     pthread_attr_setstacksize(&small_stack, 64 * 1024);
     for (int index = 0; index < threads; index++) {
-        if (pthread_create(&ids[index], &small_stack, index < working ? worker : sleeper, NULL) != 0) {
+        if (pthread_create(&ids[index], &small_stack, index < working ? worker : sleeper, &turns[index]) != 0) {
             perror("pthread_create");
             return 1;
         }

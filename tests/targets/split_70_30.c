@@ -1,15 +1,16 @@
 /* One thread whose CPU time is split 70 : 30 between two functions, by its own thread clock.
  *
- *     split_70_30 [--seconds S]
+ *     split_70_30 [--seconds S] [--counters FILE]
  *
  * The slices are of uneven length, so that no sampling rate falls into step with them. Prints one line of JSON with
- * the true split when S seconds have passed (0: at SIGTERM).
+ * the true split when S seconds have passed (0: at SIGTERM). Counts its turns of 60,000 steps in FILE's one row.
  */
 #include "target.h"
 
 #define CLOCK_CHECK_TURNS 60000
 
 static int64_t seventy_ns, thirty_ns;
+static struct counter_row *turns;
 
 static NAMED void work_seventy(int64_t budget_ns)
 {
@@ -18,6 +19,7 @@ static NAMED void work_seventy(int64_t budget_ns)
     while (now - start < budget_ns) {
         spin(CLOCK_CHECK_TURNS);
         now = thread_cpu_ns();
+        count_one(turns);
     }
     seventy_ns += now - start;
 }
@@ -29,6 +31,7 @@ static NAMED void work_thirty(int64_t budget_ns)
     while (now - start < budget_ns) {
         spin(CLOCK_CHECK_TURNS);
         now = thread_cpu_ns();
+        count_one(turns);
     }
     thirty_ns += now - start;
 }
@@ -44,6 +47,7 @@ static int64_t next_slice_ns(void)
 int main(int argc, char **argv)
 {
     const double seconds = number_option(argc, argv, "--seconds", 0);
+    turns = counter_rows(argc, argv, 1);
     hold_end_signals();
     const int64_t end = wall_ns() + (int64_t)(seconds * 1e9);
     say_ready();

@@ -1,12 +1,16 @@
-/* What the targets share: clocks, a way to burn CPU, the end on SIGTERM or after some seconds. */
+/* What the targets share: clocks, a way to burn CPU, counters to read from outside, the end on SIGTERM or in time. */
 #pragma once
 
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 /* A function that keeps its name and its frame: no inlining, no clones, nothing inferred about it. */
 #define NAMED __attribute__((noipa, noinline))
@@ -54,14 +58,18 @@ static inline void wait_for_end(double seconds)
     sigemptyset(&ends);
     sigaddset(&ends, SIGTERM);
     sigaddset(&ends, SIGINT);
-    if (seconds <= 0) {
-        sigwaitinfo(&ends, NULL);
-        return;
-    }
-    struct timespec limit;
-    limit.tv_sec = (time_t)seconds;
-    limit.tv_nsec = (long)((seconds - (double)limit.tv_sec) * 1e9);
-    sigtimedwait(&ends, NULL, &limit);
+    const int64_t end = wall_ns() + (int64_t)(seconds * 1e9);
+    /* SIGSTOP and SIGCONT, too, end a wait for signals with EINTR (signal(7)). */
+    int came = -1;
+    do {
+        if (seconds <= 0) {
+            came = sigwaitinfo(&ends, NULL);
+        } else {
+            const int64_t now = wall_ns(), left = now < end ? end - now : 0;
+            const struct timespec limit = {left / 1000000000, left % 1000000000};
+            came = sigtimedwait(&ends, NULL, &limit);
+        }
+    } while (came < 0 && errno == EINTR);
 }
 
 /* Whether SIGTERM or SIGINT has come: for programs whose only thread is at work. */
@@ -85,4 +93,37 @@ static inline double number_option(int argc, char **argv, const char *name, doub
 {
     const char *text = text_option(argc, argv, name, NULL);
     return text ? atof(text) : otherwise;
+}
+
+/* How far one thread is. Nobody else writes to its cache line. */
+struct counter_row {
+    uint64_t done;
+    uint64_t unused[7];
+};
+
+static inline void count_one(struct counter_row *row)
+{
+    __atomic_store_n(&row->done, row->done + 1, __ATOMIC_RELAXED);
+}
+
+/* `count` rows, all zero. With `--counters FILE` they are that file's, mapped into memory: whoever reads it sees how
+ * far the threads are at that moment. */
+static inline struct counter_row *counter_rows(int argc, char **argv, size_t count)
+{
+    const char *path = text_option(argc, argv, "--counters", NULL);
+    const size_t bytes = count * sizeof(struct counter_row);
+    const int file = path ? open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;
+    if (path && (file < 0 || ftruncate(file, (off_t)bytes) != 0)) {
+        perror(path);
+        exit(1);
+    }
+    const int kind = path ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+    void *rows = mmap(NULL, bytes, PROT_READ | PROT_WRITE, kind, file, 0);
+    if (rows == MAP_FAILED) {
+        perror("mmap");
+        exit(1);
+    }
+    if (path)
+        close(file);
+    return (struct counter_row *)rows;
 }
