@@ -23,9 +23,14 @@ from tests.support.process import wait_until
 KPROBE_EVENTS = Path("/sys/kernel/tracing/kprobe_events")
 COMPILED = BUILD / "kprobes" / "cache"
 """Caches of Lockflame's that the tests may begin with."""
-EXACT = 0.05
+EXACT = 0.1
 """How near to the target's own time the totals must be: it counts the ways into the call and out of it as well, which
-emulation makes as long as 0.1 to 0.5 ms for a wait of 9 to 20 ms, by kprobes and by tracepoints alike."""
+emulation makes as long as 0.1 to 0.5 ms for a wait of 9 to 20 ms, by kprobes and by tracepoints alike. On a busy host
+they were 1 to 7 % of it."""
+WRONG_HOLDER = 0.12
+"""The ways in and out of a call are 3 to 5 % of what is waited. 0.1 to 2 % were charged wrongly in 12 recordings on a
+busy host. If QEMU loses its CPU within such a way, for which the target's log has no holder, all who wait add to one
+path: a pause of 0.15 s makes about 5 %. Charging by the number of holds would be wrong by 0.18 to 0.34."""
 PATIENCE = 8
 """How much longer than usual the tests wait for something to happen."""
 
@@ -46,6 +51,7 @@ def _by_kprobes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(recording, "lockflame_command", command_by_kprobes)
         monkeypatch.setattr(recording, "read", read_by_kprobes)
         monkeypatch.setattr(request.module, "EXACT", EXACT)
+        monkeypatch.setattr(request.module, "WRONG_HOLDER", WRONG_HOLDER)
     yield
     assert our_probes() == []
 

@@ -19,6 +19,10 @@ pytestmark = [pytest.mark.integration, pytest.mark.requires_root]
 EXACT = 0.02
 # What a target measures around a lock call is more than the sleep within it: some microseconds for each.
 OVERHEAD_NS = 20_000
+# A path is charged with its ways into the calls that take and release the lock as well; and one that takes the lock
+# while a thread that was woken for it waits for a CPU isn't seen. On a busy machine that is up to 0.06. Charging those
+# who wait, or by the number of holds, would be wrong by 0.46 or more.
+WRONG_HOLDER = 0.1
 
 
 def assert_exact(watched: Watched, total_ns: int, *categories: str) -> None:
@@ -113,7 +117,7 @@ def test_holders(tmp_path: Path) -> None:
     for function, waited_ns in shares.items():
         charged = path_weight(watched.profile, "LOCK_shared", function, CAUSED_DELAY)
         wrong += abs(charged / caused - waited_ns / whole) / 2
-    assert wrong < 0.05
+    assert wrong < WRONG_HOLDER, shares
 
 
 def _held_while_waiting(watched: Watched) -> dict[str, float]:
