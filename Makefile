@@ -5,7 +5,7 @@ SHELL := /bin/bash
 # Two targets may both ask apt for packages.
 .NOTPARALLEL:
 .PHONY: help setup demo test test-kprobes lint bench bench-quick proto clean \
-	debian-venv debian-demo debian-test debian-kprobes
+	debian-venv debian-demo debian-test debian-bench debian-kprobes
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -18,7 +18,8 @@ DEBIAN_DEMO := $(DEBIAN_VENV) g++ libdw1 python3-bpfcc linux-headers-amd64
 # Rust's own installer puts it elsewhere.
 RUST := $(if $(shell command -v rustc),,rustc)
 DEBIAN_TEST := $(DEBIAN_DEMO) $(RUST) binutils bpftrace dwz gcc golang-go linux-perf libc6-dbg musl-tools chromium fonts-dejavu-core \
-	mariadb-server sysbench redis-server redis-tools postgresql postgresql-contrib
+	mariadb-server sysbench redis-server redis-tools postgresql postgresql-contrib valgrind
+DEBIAN_BENCH := bpfcc-tools libbpf-tools linux-headers-amd64
 DEBIAN_KPROBES := $(DEBIAN_DEMO) gcc qemu-system-x86 busybox-static
 
 help:
@@ -26,7 +27,7 @@ help:
 	@echo "make test         all tests"
 	@echo "make test-kprobes lock waits by kprobes, on Debian's kernel in QEMU"
 	@echo "make lint         ruff, pyright, import-linter; biome for JavaScript and CSS"
-	@echo "make bench        side by side with perf; bench-quick for a short look"
+	@echo "make bench        side by side with perf, BCC, bpftrace, py-spy: benchmarks/RESULTS.md; bench-quick for a short look"
 	@echo "make setup        only the set-up of all of these"
 	@echo "make proto        lockflame/profile_pb2.py from lockflame/profile.proto"
 	@echo "make clean        remove .venv and build"
@@ -57,10 +58,10 @@ lint: debian-venv $(VENV)/.dev
 	@$(VENV)/bin/lint-imports
 	@$(PYTHON) scripts/lint_scripts.py
 
-bench: setup
+bench: setup debian-bench
 	@$(PYTHON) -m benchmarks $(BENCH_ARGS)
 
-bench-quick: setup
+bench-quick: setup debian-bench
 	@$(PYTHON) -m benchmarks --quick $(BENCH_ARGS)
 
 proto: debian-venv $(VENV)/.dev
@@ -77,6 +78,9 @@ debian-demo:
 
 debian-test:
 	@scripts/debian-packages.sh $(DEBIAN_TEST)
+
+debian-bench:
+	@scripts/debian-packages.sh $(DEBIAN_BENCH)
 
 debian-kprobes:
 	@scripts/debian-packages.sh $(DEBIAN_KPROBES)

@@ -1,4 +1,8 @@
-"""`python -m benchmarks`: runs benchmarks, prints their tables, keeps the rounds as JSON in build/bench."""
+"""`python -m benchmarks`: the whole comparison with the peers, or single benchmarks by name.
+
+The whole writes benchmarks/RESULTS.md and its plot; single ones print their tables. All rounds are kept as JSON in
+build/bench.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +30,12 @@ from benchmarks import (  # noqa: F401  (fill the list)
     stack_sizes,
     unwinding,
 )
+from benchmarks.instructions import report as instructions  # noqa: F401
 from benchmarks.loads import stop_servers
 from benchmarks.registry import BENCHMARKS, Report, Settings
+from benchmarks.side_by_side.results import RESULTS_PATH, ROUNDS_PATH, write_report
+from benchmarks.side_by_side.rounds_file import save
+from benchmarks.side_by_side.session import FULL, QUICK, measure
 from tests.support.needs import CannotTest
 from tests.support.paths import BUILD
 
@@ -36,11 +44,11 @@ RESULTS = BUILD / "bench"
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--quick", is_flag=True, help="Two short rounds instead of five of ten seconds.")
+@click.option("--quick", is_flag=True, help="A short look: fewer and shorter rounds.")
 @click.option("--rounds", type=click.IntRange(1), help="How many rounds.")
 @click.option("--list", "only_list", is_flag=True, help="Only print the names.")
 def main(names: tuple[str, ...], quick: bool, rounds: int | None, only_list: bool) -> None:
-    """Run the named benchmarks, or all.
+    """Compare with the peers and write the report, or run the named benchmarks.
 
     Example: python -m benchmarks --quick recording
     """
@@ -50,16 +58,29 @@ def main(names: tuple[str, ...], quick: bool, rounds: int | None, only_list: boo
     unknown = sorted(set(names) - BENCHMARKS.keys())
     if unknown:
         raise click.BadParameter(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    if not names:
+        _side_by_side(quick)
+        return
     settings = Settings.quick() if quick else Settings.full()
     if rounds is not None:
         settings = Settings(rounds, settings.seconds)
     missed = 0
     try:
-        for name in names or tuple(BENCHMARKS):
+        for name in names:
             missed += run(name, settings)
     finally:
         stop_servers()
     sys.exit(1 if missed else 0)
+
+
+def _side_by_side(quick: bool) -> None:
+    """The report of a quick look stays in build/bench."""
+    session = measure(QUICK if quick else FULL, click.echo)
+    report = RESULTS / "quick.md" if quick else RESULTS_PATH
+    rounds = RESULTS / "quick.json" if quick else ROUNDS_PATH
+    save(session, rounds)
+    write_report(session, report)
+    click.echo(f"{report}: {session.duration_s / 60:.1f} minutes; all rounds in {rounds}")
 
 
 def run(name: str, settings: Settings) -> int:

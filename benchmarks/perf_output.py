@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ START_NAMES = frozenset(
 )
 """Where threads and processes begin. A walk by frame pointers ends one frame before; that counts as whole too."""
 _KERNEL_HALF = 1 << 63
+_LOST_SAMPLES = re.compile(r"^ *LOST_SAMPLES events: +(\d+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +55,43 @@ def perf_script_command(data: Path, fields: str = "time,ip,sym") -> list[str]:
 
 def perf_stacks(data: Path) -> list[PerfStack]:
     """The user stack of each sample in the order of time; samples without user frames have an empty one."""
-    done = subprocess.run(perf_script_command(data), capture_output=True, text=True, errors="replace", check=False)
+    return stacks_in_script(_printed(*perf_script_command(data)[1:]))
+
+
+def stacks_in_script(text: str) -> list[PerfStack]:
+    """The same, from what that command prints."""
+    return list(_stacks(text.splitlines()))
+
+
+def perf_lost(data: Path) -> int:
+    """How many samples found no room in perf's buffers, by the kernel's own count."""
+    return lost_in_stats(_printed("report", "--stats", "-i", str(data)))
+
+
+def lost_in_stats(text: str) -> int:
+    """The same, from what `perf report --stats` prints: the numbers of records have a share behind them, those of
+    events, which are told later and by event, have none."""
+    return sum(map(int, _LOST_SAMPLES.findall(text)))
+
+
+def perf_first_sample_s(data: Path) -> float | None:
+    """When the first sample was taken, by the clock of the recording (monotonic with `-k CLOCK_MONOTONIC`), in s."""
+    times = [float(line.rstrip(":")) for line in _printed("script", "-F", "time", "-i", str(data)).split()]
+    return min(times, default=None)
+
+
+def _printed(*arguments: str) -> str:
+    done = subprocess.run(
+        [find_program("perf"), *arguments], capture_output=True, text=True, errors="replace", check=False
+    )
     if done.returncode != 0:
-        raise ToolFailed(f"perf script: {done.stderr[-500:]}")
-    return list(_stacks(done.stdout.splitlines()))
+        raise ToolFailed(f"perf {arguments[0]}: {done.stderr[-500:]}")
+    return done.stdout
 
 
 def run_perf(*arguments: str) -> None:
     """Run perf to its end."""
-    done = subprocess.run([find_program("perf"), *arguments], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ToolFailed(f"perf {arguments[0]}: {done.stderr[-500:]}")
+    _printed(*arguments)
 
 
 def _stacks(lines: Sequence[str]) -> Iterator[PerfStack]:

@@ -22,6 +22,7 @@ from tests.support.process import kill_group
 POLL_SECONDS = 0.05
 FINE_POLL_SECONDS = 0.005
 CPUCLOCK_SCHED = 2
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +138,16 @@ class _Watch:
 
     def follow(self) -> None:
         """Return when the process has ended; it is left for its parent to wait for."""
-        while not self._is_over() and not _has_ended(self._process.pid):
+        while not self._is_over() and not has_ended(self._process.pid):
             if time.monotonic() <= self._earliest_end:
                 self._look()
         if self.end_seen:
             self._look()
         self._on_recorded()
         self.peak_total_mb = self.peak_mb
-        while not _ends_within(self._process.pid, POLL_SECONDS):
+        while not ends_within(self._process.pid, POLL_SECONDS):
             # Not ru_maxrss: that of a started process counts what its parent had when it was forked.
-            self.peak_total_mb = max(self.peak_total_mb, _used_by_tree(self._process.pid)[1])
+            self.peak_total_mb = max(self.peak_total_mb, used_by_tree(self._process.pid)[1])
 
     def close(self) -> None:
         """Kill what is left."""
@@ -169,10 +170,10 @@ class _Watch:
         return False
 
     def _look(self) -> None:
-        cpu, peak_mb = _used_by_tree(self._process.pid)
+        cpu, peak_mb = used_by_tree(self._process.pid)
         self.cpu = max(self.cpu, cpu)
         self.peak_mb = max(self.peak_mb, peak_mb)
-        self.written_mb = max(self.written_mb, _written_mb(self._process.pid))
+        self.written_mb = max(self.written_mb, written_mb(self._process.pid))
 
     def _read(self) -> None:
         assert self._process.stderr is not None
@@ -183,11 +184,13 @@ class _Watch:
                 self._said.set()
 
 
-def _has_ended(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
+    """Whether a child of ours has ended; it is left to be waited for."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _ends_within(pid: int, seconds: float) -> bool:
+def ends_within(pid: int, seconds: float) -> bool:
+    """Wait for the end of a process, but not longer than that; tells whether it came."""
     ending = os.pidfd_open(pid)
     try:
         return bool(select.select([ending], [], [], seconds)[0])
@@ -203,19 +206,30 @@ def _open_perf_events(pid: int) -> int:
     return count
 
 
-def _used_by_tree(pid: int) -> tuple[float, float]:
-    """CPU seconds so far, and the sum of the peaks of resident memory in MB, of a process and its descendants."""
+def used_by_tree(pid: int) -> tuple[float, float]:
+    """CPU seconds so far, and the sum of the peaks of resident memory in MB, of a process and its descendants.
+
+    The CPU seconds are with those of children that have ended.
+    """
     cpu = peak_kb = 0.0
     for member in process_tree(pid):
         with contextlib.suppress(OSError, ValueError):
             # The kernel's id of another process's CPU clock (linux/include/linux/posix-timers.h).
-            cpu += time.clock_gettime((~member << 3) | CPUCLOCK_SCHED)
+            cpu += time.clock_gettime((~member << 3) | CPUCLOCK_SCHED) + _cpu_of_ended_children(member)
             status = Path(f"/proc/{member}/status").read_text()
             peak_kb += next((float(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0.0)
     return cpu, peak_kb / 1024
 
 
-def _written_mb(pid: int) -> float:
+def _cpu_of_ended_children(pid: int) -> float:
+    """`cutime` and `cstime` of proc_pid_stat(5), in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / TICKS_PER_SECOND
+
+
+def written_mb(pid: int) -> float:
+    """What a process has written so far, to files and pipes, with its ended children; also of one that has ended
+    itself, as long as nobody has waited for it."""
     with contextlib.suppress(OSError):
         fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
         return int(fields["wchar"]) / 1e6
