@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,7 @@ class Contention:
         return self.attribution.weights(profile, sample_type, Verdict.CONTENDED)
 
 
+@functools.lru_cache(1)  # a picture and a summary say the same
 def find_contention(profile: Profile, rules: LockRules) -> Contention | None:
     """The contention in a profile of CPU time; None for other profiles and for empty ones."""
     whole = profile.total(CPU)

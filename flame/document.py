@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from string import Template
-from xml.sax.saxutils import escape
 
 from flame.embedded import Geometry
 from flame.furniture import MARGIN, WIDTH
+from flame.text import escape
 
 PLAIN_SCRIPTS = ("views.js", "flamegraph.js", "start.js")
 PLAIN_STYLES = ("style.css",)
@@ -49,7 +49,7 @@ def document(
         height=picture.geometry.height,
         margin=MARGIN,
         title=escape(picture.title),
-        label=escape(picture.title, {'"': "&quot;"}),
+        label=escape(picture.title).replace('"', "&quot;"),
         style=escape("\n".join(_dense(_resource(name), is_script=False) for name in styles)),
         header="\n".join(picture.header),
         frames="\n".join(picture.frames),

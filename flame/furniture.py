@@ -5,12 +5,11 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
 
 from flame.captions import Fact
 from flame.listing import Listing
 from flame.palette import CONTENDED, Rgb, middle_shade
-from flame.text import isolated, shortened, showable
+from flame.text import escape, isolated, shortened, showable
 
 WIDTH = 1200
 """The picture's width in pixels of its own; a browser scales it to the window."""

@@ -13,7 +13,6 @@ from flame.frames import choose_sample_type, frame_stacks
 from flame.furniture import CHAIN_HINT, HINT, MARGIN, WIDTH, Legend, footer, header, plain_swatches
 from flame.layout import MIN_WIDTH
 from flame.listing import Listing, contention_listing
-from flame.lock_captions import lock_completeness, lock_heading, lock_listing, lock_measured, lock_notes
 from flame.lock_marks import ViewName
 from flame.locks.rule_file import load_rules
 from flame.locks.rules import LockRules
@@ -98,6 +97,9 @@ def _cpu_words(profile: Profile, contention: Contention | None, merged: Merged) 
 
 
 def _lock_words(profile: Profile, merged: Merged, view: ViewName, idle_ns: int) -> _Words:
+    # Late: a picture of CPU time does without.
+    from flame.lock_captions import lock_completeness, lock_heading, lock_listing, lock_measured, lock_notes
+
     return _Words(
         heading=lock_heading(profile, view),
         measured=lock_measured(profile, idle_ns),

@@ -10,10 +10,13 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from symbolize.binaries import Binary
-from symbolize.debuginfod import Debuginfod
 from symbolize.elf import ElfImage, ElfProblem
+
+if TYPE_CHECKING:
+    from symbolize.debuginfod import Debuginfod
 
 DEBUG_FOLDER = "/usr/lib/debug"
 NOTES_MOST = 5

@@ -14,7 +14,8 @@ from symbolize.debug_files import DebugInfo
 from symbolize.inflate import InflateError, plain_descriptor
 from symbolize.isolated import Isolated, Limits
 from symbolize.libdw import Dwarf, LibdwError
-from symbolize.source_lines import Extent, FunctionIndex, SourceFrame, source_frames
+from symbolize.source_frames import Extent, SourceFrame
+from symbolize.source_lines import FunctionIndex, source_frames
 
 MEMORY_BYTES = 8 << 30
 CPU_SECONDS = 60

@@ -6,18 +6,20 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from symbolize import libdw
 from symbolize.code_map import CodeMap, Image
 from symbolize.debug_files import DebugFiles
-from symbolize.debug_info import DebugInfoReader
 from symbolize.demangle import MANGLED_PREFIXES
 from symbolize.mini_debug_info import mini_symbols
 from symbolize.name_store import ImageName, NamedFrame, NameStore, StoredNames
-from symbolize.source_lines import Extent, SourceFrame
+from symbolize.source_frames import Extent, SourceFrame
 from symbolize.symbols import Symbol, SymbolTable
+
+if TYPE_CHECKING:
+    from symbolize.debug_info import DebugInfoReader
 
 NO_SYMBOL = "no symbol at this address"
 NO_SYMBOL_BUT_START = "no symbol for this function"
@@ -39,7 +41,7 @@ class _Task:
     stored: StoredNames
     missing: list[int]
     debug_path: str = ""
-    readers: list[DebugInfoReader] = field(default_factory=list[DebugInfoReader])
+    readers: list[DebugInfoReader] = field(default_factory=lambda: [])
     frames: dict[int, tuple[SourceFrame, ...]] = field(default_factory=dict[int, tuple[SourceFrame, ...]])
     extents: dict[int, list[Extent]] = field(default_factory=dict[int, list[Extent]])
 
@@ -71,6 +73,10 @@ class ImageNamer:
         debug_info = self._debug_files.debug_info_of(image.binary, image.pid) if task.missing else None
         if debug_info is None:
             return
+        # Only now: most recordings find all their names in the store.
+        from symbolize import libdw
+        from symbolize.debug_info import DebugInfoReader
+
         task.debug_path = debug_info.path
         try:
             libdw.load()

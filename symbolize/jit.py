@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,36 +16,16 @@ from numpy.typing import NDArray
 from lockflame.errors import reason_of
 from lockflame.events import Event, FileMapping, HeldFiles, HeldJitFiles, MapEvent, ProcessSnapshot
 from symbolize.code_map import ADDRESS_MASK, SHIFT, CodeMap
+from symbolize.generated_names import GeneratedNames
 from symbolize.jit_files import DELETED, open_jitdump, open_perf_map
 from symbolize.jitdump import Jitdump, JitdumpProblem, JitSymbol, read_jitdump
 from symbolize.perf_map import NOTHING, PerfMapNames, read_perf_map
 
 GENERATIONS_MOST = 1024
 """Of functions sampled at one address; what comes after has no name."""
-NOTES_MOST = 5
 PID_DIGITS_MOST = 10
 _DUMP_PATH = re.compile(r".*/jit-(\d+)\.dump", re.DOTALL)
 _MEGABYTE = 10**6
-
-
-@dataclass(slots=True)
-class GeneratedNames:
-    """`keys` uint64[n]: the code keys with their generations; `symbols` and `reasons` by such a key and by process."""
-
-    keys: NDArray[np.uint64]
-    symbols: dict[int, JitSymbol] = field(default_factory=dict[int, JitSymbol])
-    reasons: dict[int, str] = field(default_factory=dict[int, str])
-    """Why there is no name, by pid."""
-    notes: list[str] = field(default_factory=list[str])
-    lines_skipped: int = 0
-
-    def all_notes(self) -> Iterator[str]:
-        """What was lost, in whole sentences."""
-        yield from self.notes[:NOTES_MOST]
-        if len(self.notes) > NOTES_MOST:
-            yield f"{len(self.notes) - NOTES_MOST} more notes like these are left out: on other perf maps and jitdumps."
-        if self.lines_skipped:
-            yield f"{self.lines_skipped} lines of perf maps (/tmp/perf-PID.map) were skipped: not readable."
 
 
 def find_jitdumps(

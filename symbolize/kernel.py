@@ -43,7 +43,7 @@ class KernelSymbols:
 
     def find(self, address: int) -> tuple[str, str] | None:
         """The function and the module (`[kernel]`, `[nf_tables]`, …) at an address."""
-        index = int(np.searchsorted(self.starts, np.uint64(address), side="right")) - 1
+        index = int(self.starts.searchsorted(np.uint64(address), side="right")) - 1
         if index < 0 or address - int(self.starts[index]) > FUNCTION_BYTES_MOST:
             return None
         begin = int(self.lines[index])
@@ -72,6 +72,8 @@ class PassingSymbols:
 
     def find(self, address: int) -> set[str]:
         """All names that the code at an address had."""
+        if not self.names:
+            return set()
         rows = np.flatnonzero((self.starts <= np.uint64(address)) & (np.uint64(address) < self.ends))
         return {self.names[row] for row in rows.tolist()}
 

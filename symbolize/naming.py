@@ -13,9 +13,9 @@ from lockflame.events import Event
 from lockflame.profile import TRUNCATED_STACK, FrameKind
 from symbolize.code_map import ADDRESS_MASK, KERNEL_BIT, SHIFT, CodeMap, Image
 from symbolize.demangle import demangle
+from symbolize.generated_names import GeneratedNames
 from symbolize.image_names import UNKNOWN, ImageNamer, module_offset
-from symbolize.jit import GeneratedNames
-from symbolize.kernel import KERNEL, KernelSymbols, name_of, passing_symbols, read_kallsyms, readable_name
+from symbolize.kernel import KERNEL, KernelName, KernelSymbols, name_of, passing_symbols, read_kallsyms, readable_name
 from symbolize.kernel_store import KernelStore
 from symbolize.name_store import ImageName, NamedFrame
 from symbolize.unwind import UNMAPPED
@@ -60,6 +60,7 @@ class Namer:
         self._kernel_store = kernel_store
         self._kernel_text: KernelSymbols | None = None
         self._kernel: KernelSymbols | None = None
+        self._kernel_names: dict[KernelName, Name] = {}
         self.generated = GeneratedNames(np.empty(0, np.uint64))
         """The names of generated code, once they are known."""
 
@@ -113,11 +114,14 @@ class Namer:
         return _one_frame(module_offset(image, address), "", FrameKind.USER, index, "", image.binary.reason)
 
     def _kernel_name(self, address: int) -> Name:
+        """The same object for all addresses of a function."""
         found = name_of(address, self._passing, self._kernel_symbols(address))
-        if found.reason:
-            return _one_frame(KERNEL, "", FrameKind.KERNEL, UNMAPPED, KERNEL, found.reason)
-        function = readable_name(found.function)
-        return _one_frame(function, found.function, FrameKind.KERNEL, UNMAPPED, found.module)
+        if found not in self._kernel_names:
+            function = KERNEL if found.reason else readable_name(found.function)
+            self._kernel_names[found] = _one_frame(
+                function, found.function, FrameKind.KERNEL, UNMAPPED, found.module, found.reason
+            )
+        return self._kernel_names[found]
 
     def _kernel_symbols(self, address: int) -> KernelSymbols:
         """The symbols that know an address: those kept from an earlier recording, or all that the kernel tells."""

@@ -9,27 +9,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from symbolize import libdw
 from symbolize.libdw import Die, Dwarf, SourceLine, Unit
+from symbolize.source_frames import Extent, SourceFrame
 
 DEPTH_MOST = 256
 """Of blocks and inlined functions in one another."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFrame:
-    """A function at a line. `linkage_name` is empty where the DWARF data has only the line."""
-
-    linkage_name: str
-    path: str
-    line: int
-    declared_line: int
-
-
-Extent = tuple[int, int, int]
-"""A range of addresses of a function: start, end, and where the function's entry is."""
 
 
 class _Function:

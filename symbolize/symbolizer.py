@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,8 @@ from symbolize import ragged
 from symbolize.address_space import CommTimeline, replay
 from symbolize.code_map import ADDRESS_MASK, CodeMap, Image
 from symbolize.debug_files import DebugFiles
-from symbolize.debuginfod import Debuginfod
+from symbolize.generated_names import GeneratedNames
 from symbolize.image_names import ImageNamer
-from symbolize.jit import find_jitdumps, name_generated
 from symbolize.kernel_store import KernelStore
 from symbolize.kernel_store import default_folder as kernel_store_folder
 from symbolize.lock_places import placed_locks
@@ -39,6 +39,9 @@ from symbolize.summing import sample_types, sum_up, with_unsampled
 from symbolize.unresolved import count_unresolved
 from symbolize.unwind import RuleCache
 from symbolize.user_stacks import UserStacks, complete_stacks
+
+if TYPE_CHECKING:
+    from symbolize.debuginfod import Debuginfod
 
 STACK_BYTES_MOST = 65528
 """The most that a record has room for (perf_event_open(2), sample_stack_user)."""
@@ -74,9 +77,7 @@ def symbolize(
     user = complete_stacks(samples, spaces.of_sample, code_map, rules, namer)
     for image in rules.learned:
         store.save(code_map.rules_key(image), rules.of_image(image))
-    times = np.repeat(samples.time_ns, np.diff(user.offsets))
-    dumps = find_jitdumps(recording.snapshots, recording.events, held_jit or {})
-    namer.generated = name_generated(user.keys, times, code_map, dumps, held_files or {}, held_jit or {})
+    namer.generated = _name_generated(recording, user, code_map, held_files or {}, held_jit or {})
     offsets, keys = _whole_stacks(samples, replace(user, keys=namer.generated.keys))
     distinct, frames = np.unique(keys, return_inverse=True)
     names = namer.names(distinct)
@@ -115,6 +116,18 @@ def symbolize(
     return with_unsampled(profile)
 
 
+def _name_generated(
+    recording: Recording, user: UserStacks, code_map: CodeMap, held_files: HeldFiles, held_jit: HeldJitFiles
+) -> GeneratedNames:
+    if not any(image.binary.is_generated for image in code_map.images):
+        return GeneratedNames(user.keys)
+    from symbolize.jit import find_jitdumps, name_generated
+
+    times = np.repeat(recording.samples.time_ns, np.diff(user.offsets))
+    dumps = find_jitdumps(recording.snapshots, recording.events, held_jit)
+    return name_generated(user.keys, times, code_map, dumps, held_files, held_jit)
+
+
 def _count(locks: LockColumns | None, reason: Reason, without: int) -> int:
     """How many samples were taken for that reason; `without` where no locks were recorded."""
     return without if locks is None else int((locks.reason == reason).sum())
@@ -145,13 +158,14 @@ def _threads(
     samples: SampleTable, comms: CommTimeline, containers: dict[int, str]
 ) -> tuple[tuple[Thread, ...], NDArray[np.int32]]:
     """The threads that were sampled, one for each name they had, and each sample's index into them."""
-    pairs = np.stack([samples.pid, samples.tid], axis=1)
-    distinct, first, of_sample = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
-    of_sample = of_sample.reshape(-1)
+    # As one number each: sorting pairs takes several times as long.
+    pairs = samples.pid.astype(np.int64) << 32 | samples.tid
+    distinct, first, of_sample = np.unique(pairs, return_index=True, return_inverse=True)
     threads: dict[Thread, int] = {}
     index = np.empty(len(distinct), dtype=np.int32)
     renamed: list[int] = []
-    for number, ((pid, tid), row) in enumerate(zip(distinct.tolist(), first.tolist(), strict=True)):
+    for number, row in enumerate(first.tolist()):
+        pid, tid = int(samples.pid[row]), int(samples.tid[row])
         thread = Thread(pid, tid, comms.comm(tid, int(samples.time_ns[row])), containers.get(pid, ""))
         index[number] = threads.setdefault(thread, len(threads))
         if comms.changes(tid):
@@ -169,13 +183,14 @@ def _code_tables(
 ) -> tuple[tuple[Mapping, ...], tuple[Function, ...], tuple[Location, ...]]:
     mapping_index: dict[tuple[int, str], int] = {}
     function_index: dict[Function, int] = {}
-    line_of: dict[NamedFrame, Line] = {}
+    # By identity, since comparing them takes longer: most frames are those of many addresses.
+    line_of: dict[int, Line] = {}
     locations: list[Location] = []
     for key, name in zip(keys.tolist(), names, strict=True):
         for frame in name.frames:
-            if frame not in line_of:
-                line_of[frame] = Line(_number(function_index, frame), frame.line)
-        lines = tuple([line_of[frame] for frame in name.frames])
+            if id(frame) not in line_of:
+                line_of[id(frame)] = Line(_number(function_index, frame), frame.line)
+        lines = tuple([line_of[id(frame)] for frame in name.frames])
         mapping = -1
         if name.image or name.module:
             mapping = mapping_index.setdefault((name.image, name.module), len(mapping_index))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from xml.sax.saxutils import escape
 
 from flame.document import PLAIN_STYLES, Picture, document, nothing
 from flame.embedded import Geometry
 from flame.furniture import MARGIN, WIDTH
 from flame.histograms.histogram import Histogram, bounds_text, summary
-from flame.text import isolated, shortened, showable
+from flame.text import escape, isolated, shortened, showable
 
 STYLES = (*PLAIN_STYLES, "histograms/histograms.css")
 MOST = 200

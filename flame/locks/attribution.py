@@ -117,34 +117,36 @@ def attribute(profile: Profile, rules: LockRules, in_futex: NDArray[np.bool_] | 
 
 
 def _classified(profile: Profile, rules: LockRules) -> _Lines:
-    modules = [os.path.basename(mapping.path) for mapping in profile.mappings]
-    known: dict[tuple[int, Space, str], Match] = {}
-    kinds: dict[str, int] = {}
-    means: list[int] = []
-    kind: list[int] = []
-    in_kernel: list[bool] = []
-    for location in profile.locations:
-        space = Space.KERNEL if location.kind is FrameKind.KERNEL else Space.USER
-        module = modules[location.mapping] if location.mapping >= 0 else ""
-        for line in location.lines:
-            key = (line.function, space, module)
-            match = known.get(key)
-            if match is None:
-                function = profile.functions[line.function]
-                match = known[key] = rules.match({function.linkage_name, function.name}, space, module)
-            means.append(Meaning.NONE if location.kind is FrameKind.MARKER else match.means)
-            kind.append(kinds.setdefault(match.kind, len(kinds)))
-            in_kernel.append(space is Space.KERNEL)
-    kinds.setdefault(OWN, len(kinds))
     count = np.array([len(location.lines) for location in profile.locations], np.int64)
+    function = np.array([line.function for location in profile.locations for line in location.lines], np.int64)
+    mapping = np.repeat(np.array([location.mapping for location in profile.locations], np.int64), count)
+    kind_of_code = np.repeat(np.array([location.kind for location in profile.locations], np.int64), count)
+    # Few lines differ in what the rules go by.
+    keys = (function * (len(profile.mappings) + 1) + mapping + 1) * len(FrameKind) + kind_of_code
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    kinds: dict[str, int] = {}
+    means, kind = np.zeros(len(first), np.uint8), np.zeros(len(first), np.int16)
+    for distinct in np.argsort(first).tolist():
+        line = int(first[distinct])
+        match = _match(profile, rules, int(function[line]), int(mapping[line]), FrameKind(kind_of_code[line]))
+        means[distinct], kind[distinct] = match.means, kinds.setdefault(match.kind, len(kinds))
+    kinds.setdefault(OWN, len(kinds))
     return _Lines(
         first=np.cumsum(count) - count,
         count=count,
-        means=np.array(means, np.uint8),
-        kind=np.array(kind, np.int16),
-        in_kernel=np.array(in_kernel, np.bool_),
+        means=np.where(kind_of_code == FrameKind.MARKER, Meaning.NONE, means[which]).astype(np.uint8),
+        kind=kind[which],
+        in_kernel=kind_of_code == FrameKind.KERNEL,
         kinds=tuple(kinds),
     )
+
+
+def _match(profile: Profile, rules: LockRules, function: int, mapping: int, kind: FrameKind) -> Match:
+    """What the rules say of a function of a binary."""
+    space = Space.KERNEL if kind is FrameKind.KERNEL else Space.USER
+    module = os.path.basename(profile.mappings[mapping].path) if mapping >= 0 else ""
+    named = profile.functions[function]
+    return rules.match({named.linkage_name, named.name}, space, module)
 
 
 def _begins_with_code(profile: Profile) -> NDArray[np.bool_]:

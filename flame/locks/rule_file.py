@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 from collections.abc import Mapping
@@ -33,10 +34,20 @@ _ADVICE = f"the format is explained at the top of {_OURS}"
 
 def load_rules(user_file: str | None = None) -> LockRules:
     """Our rules, behind those of the user's file if there is one. Raises `LockflameError` with the line at fault."""
-    rules = parse_rules(_OURS.read_text(encoding="utf-8"), str(_OURS))
-    if user_file is not None:
-        rules = (*parse_rules(_text_of(user_file), user_file), *rules)
-    return LockRules(rules)
+    if user_file is None:
+        return _arranged()
+    return LockRules((*parse_rules(_text_of(user_file), user_file), *_ours()))
+
+
+@functools.cache
+def _ours() -> tuple[Rule, ...]:
+    return parse_rules(_OURS.read_text(encoding="utf-8"), str(_OURS))
+
+
+@functools.cache
+def _arranged() -> LockRules:
+    """Ours alone: a recording asks for them for its locks' names, its picture and its summary."""
+    return LockRules(_ours())
 
 
 def parse_rules(text: str, name: str) -> tuple[Rule, ...]:

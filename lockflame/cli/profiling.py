@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
 from lockflame.profile import Profile, RecordingInfo
 from lockflame.samples import Recording
@@ -11,8 +12,10 @@ from sampler.containers import containers_of
 from sampler.decode import Decoded, decode_spool, of_family
 from sampler.limits import paranoid_level
 from sampler.recorder import EventCount, RawRecording
-from symbolize.debuginfod import Debuginfod
 from symbolize.symbolizer import symbolize
+
+if TYPE_CHECKING:
+    from symbolize.debuginfod import Debuginfod
 
 # Below this share, CPU time that no sample stands for is what random sampling leaves.
 UNSAMPLED_SHARE = 0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import re
@@ -155,6 +156,7 @@ def record_command(
             if target.child is None:
                 stop.release()
             progress.step(NAMING)
+            _prepare_for_numbers()
             # Only now: numpy and all that computes would take memory and time from the recording.
             from lockflame.cli.profiling import profile_of
             from lockflame.cli.summary import print_summary
@@ -191,6 +193,15 @@ def _target(pid: int | None, command: tuple[str, ...], stop: StopSignals) -> Gen
                 policy(number)
             time.sleep(CHILD_POLL_S)
         child.close()
+
+
+def _prepare_for_numbers() -> None:
+    """Spares what the way from samples to files has no use for."""
+    # Most of what is made on it lasts until the end: looking for what doesn't finds next to nothing.
+    gc.disable()
+    # numpy's library for matrices starts a thread for each CPU, which spins for a tenth of a second. Not earlier: a
+    # command of the user's would inherit it.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _default_outputs(target: Target) -> tuple[Output, ...]:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from symbolize.elf import ElfImage
-from symbolize.unwind.compile import TableBuilder
 from symbolize.unwind.entries import FrameEntry, FrameReader
 from symbolize.unwind.index import FrameIndex, are_inside, build_index, is_inside, read_sections, section_at
-from symbolize.unwind.program import run
 from symbolize.unwind.reading import USER_ADDRESS_END, BadUnwindData
 from symbolize.unwind.rules import RETURN_ADDRESS, RuleTable
+
+if TYPE_CHECKING:
+    from symbolize.unwind.compile import TableBuilder
 
 _HEADER_BYTES = 16
 _MOST_INSTRUCTION_BYTES = 1 << 22
@@ -65,6 +67,8 @@ class UnwindData:
         The table covers every address given: ranges without an FDE, or with one that can't be read,
         are rows of `RuleKind.NONE`.
         """
+        from symbolize.unwind.compile import TableBuilder  # only now: mostly all rules are known
+
         builder = TableBuilder()
         for entry in sorted(set(self.index.find(elf_addresses).tolist())):
             self._decode_entry(builder, entry)
@@ -79,6 +83,8 @@ class UnwindData:
         return self._image.read(section.file_offset + elf_address - size - section.elf_address, size)
 
     def _decode_entry(self, builder: TableBuilder, entry: int) -> None:
+        from symbolize.unwind.program import run
+
         limit = self.index.limit(entry)
         if entry < 0:
             builder.add_gap(0, limit)

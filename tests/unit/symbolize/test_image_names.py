@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lockflame.events import FileMapping
-from symbolize import image_names
+from symbolize import debug_info, image_names
 from symbolize.address_space import AddressSpace
 from symbolize.code_map import SHIFT, CodeMap
 from symbolize.debug_files import DebugFiles
@@ -54,7 +54,7 @@ class Readers:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        monkeypatch.setattr(image_names, "DebugInfoReader", self._start)
+        monkeypatch.setattr(debug_info, "DebugInfoReader", self._start)
 
     def _start(self, *arguments) -> DebugInfoReader:
         self.count += 1
@@ -245,7 +245,7 @@ def test_no_process_to_be_had_is_a_note(c_program: Path, tmp_path: Path, monkeyp
     def refuse(*_: object) -> DebugInfoReader:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(image_names, "DebugInfoReader", refuse)
+    monkeypatch.setattr(debug_info, "DebugInfoReader", refuse)
     session = Session(c_program, tmp_path / "names")
     (address,) = first_of(c_program, "main")
     assert session.names([address])[address].frames == (NamedFrame("main", "main"),)

@@ -16,6 +16,7 @@ from benchmarks.side_by_side.claims import (
     OURS_LOCKS,
     PERF_DWARF,
     PERF_FP,
+    PICTURE_CPU,
     PICTURE_INLINED,
     PICTURE_PLAIN,
     PMLOCK,
@@ -118,6 +119,7 @@ def made_session(count: int = 7, seed: int = 1) -> Session:
         paired=(
             replace(PICTURE_PLAIN, ours=(0.5, 0.55, 0.6), peer=(2.2, 2.5, 2.4)),
             replace(PICTURE_INLINED, ours=(0.6, 0.61, 0.66), peer=(9.0, 9.5, 9.1)),
+            replace(PICTURE_CPU, ours=(1.0, 1.1, 1.0), peer=(3.0, 2.9, 3.1)),
             replace(HELP_START, ours=(0.11, 0.12, 0.11)),
         ),
         reports=(
