@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os.path
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from flame.layout import Layout
 from flame.text import amount, counted, isolated, percent
@@ -21,8 +21,7 @@ _MEASURES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """Something to know about the picture, showable but not escaped. `warns`: it changes how to read it."""
 
     text: str

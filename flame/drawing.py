@@ -16,10 +16,8 @@ from flame.captions import measure_name
 from flame.furniture import WIDTH
 from flame.names import short_name
 from flame.palette import CONTENDED, PALETTES, ROOT_PALETTE, Rgb, contended_levels, palettes_of
-from flame.places import places_of
-from flame.text import amount, showable
-from flame.tooltips import tooltip, weight_text
-from flame.tree import ROOT
+from flame.text import amount, escape, showable
+from flame.tooltips import tooltips, weight_texts
 from flame.views import Merged
 from lockflame.profile import Profile
 
@@ -50,7 +48,7 @@ class _Flameprof(Protocol):
         self,
         blocks: Sequence[_Block],
         maxw: float,
-        colors: Sequence[Sequence[Rgb]],
+        colors: Sequence[Sequence[str]],
         *,
         h: int,
         fsize: float,
@@ -63,15 +61,21 @@ class _Flameprof(Protocol):
 
 
 def flameprof() -> _Flameprof:
-    """flameprof, imported late and without pytest, which it would import to be a plugin of (0.2 s)."""
-    hides_pytest = "pytest" not in sys.modules
-    if hides_pytest:
-        sys.modules["pytest"] = cast(ModuleType, None)  # "import pytest" then fails, as flameprof expects it may
+    """flameprof, imported late and without what it would bring along.
+
+    That is pytest, to be a plugin of (0.2 s); for a function of three lines, all that it takes to fetch documents from
+    the net (25 ms); and what its own command needs.
+    """
+    stand_ins = {name: ModuleType(name) for name in ("argparse", "pstats", "xml.sax.saxutils")}
+    stand_ins["xml.sax.saxutils"].__dict__["escape"] = escape
+    stand_ins["pytest"] = cast(ModuleType, None)  # "import pytest" then fails, as flameprof expects it may
+    hidden = {name: module for name, module in stand_ins.items() if name not in sys.modules}
+    sys.modules.update(hidden)
     try:
         return cast(_Flameprof, importlib.import_module("flameprof"))
     finally:
-        if hides_pytest:
-            del sys.modules["pytest"]
+        for name in hidden:
+            del sys.modules[name]
 
 
 def row_height(levels: int) -> int:
@@ -105,7 +109,7 @@ def plain_look(merged: Merged) -> Look:
         colours=np.where(levels > 0, len(PALETTES) + levels - 1, palettes_in(merged)),
         edges=levels,
         labels=[""] * len(node),
-        measured=[weight_text(tree, *of_node) for of_node in zip(node.tolist(), contended.tolist(), strict=True)],
+        measured=weight_texts(tree, node, contended),
         whole=f"{amount(tree.total, tree.sample_type.unit)} {measure_name(tree.sample_type)}",
     )
 
@@ -128,7 +132,7 @@ def draw_frames(
     elements, bottom = flameprof().render_svg_section(
         _blocks(profile, merged, look, font_size, full_names, notes or {}),
         1,
-        look.palettes,
+        [[str(shade) for shade in shades] for shades in look.palettes],
         h=height,
         fsize=round(font_size, 1),
         width=1,
@@ -163,28 +167,37 @@ def _blocks(
     full_names: bool,
     notes: Mapping[str, str],
 ) -> list[_Block]:
-    tree, layout = merged.tree, merged.layout
-    places = places_of(profile, tree, layout.node)
-    labels: dict[str, str] = {}
+    layout = merged.layout
+    names = merged.tree.frames.names
+    frames: list[int] = merged.tree.frame[layout.node].tolist()
+    shown = {frame: showable(names[frame]) if frame >= 0 else "all" for frame in set(frames)}
     least = _LABEL_CHARACTERS * font_size * 0.6 + font_size / 2
     most = round(WIDTH / (font_size * 0.5))
     left = np.round(layout.x * _SUBPIXELS) / _SUBPIXELS
     right = np.round((layout.x + layout.width) * _SUBPIXELS) / _SUBPIXELS
-    columns = (layout.node.tolist(), layout.level.tolist(), left.tolist(), (right - left).tolist())
+    levels: list[int] = layout.level.tolist()
+    lefts: list[float] = left.tolist()
+    widths: list[float] = (right - left).tolist()
+    colours: list[int] = look.colours.tolist()
+    wide = {frame for frame, width in zip(frames, widths, strict=True) if width >= least}
+    # What a box cuts off at the widest needs no bytes here: the tooltip has the whole name.
+    labels = {
+        frame: (shown[frame] if full_names or frame < 0 else showable(short_name(names[frame])))[:most]
+        for frame in wide
+    }
+    texts = tooltips(profile, merged.tree, layout.node, look.measured, notes)
     blocks: list[_Block] = []
-    for index, (node, level, x, width) in enumerate(zip(*columns, strict=True)):
-        name = tree.frames.names[tree.frame[node]] if node != ROOT else "all"
-        if width >= least and name not in labels:
-            # What a box cuts off at the widest needs no bytes here: the tooltip has the whole name.
-            labels[name] = showable(name if full_names else short_name(name))[:most]
+    for frame, level, x, width, colour, label, text in zip(
+        frames, levels, lefts, widths, colours, look.labels, texts, strict=True
+    ):
         block = _Block(
             level=level,
             x=x,
             w=width,
-            name=look.labels[index] + labels[name] if width >= least else "",
-            full_name=tooltip(profile, tree, places, index, node, look.measured[index], notes),
-            hash_name=showable(name),  # of the whole name: functions that are shown alike have colours of their own
-            color=int(look.colours[index]),
+            name=label + labels[frame] if width >= least else "",
+            full_name=text,
+            hash_name=shown[frame],  # of the whole name: functions that are shown alike have colours of their own
+            color=colour,
         )
         blocks.append(block)
     if blocks:

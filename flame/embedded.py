@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os.path
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from flame.captions import measure_name
 from flame.drawing import flameprof
 from flame.frames import FrameStacks
+from flame.lines import lines_of
 from flame.names import short_name
 from flame.palette import CONTENDED, PALETTES, Rgb, palettes_of
+from flame.places import module_name
 from flame.text import showable
 from flame.views import Pair, View
 from lockflame.profile import Profile, SampleType
@@ -22,8 +24,7 @@ from lockflame.profile import Profile, SampleType
 _LABEL_CHARACTERS = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(NamedTuple):
     """Where things are in the picture, in its pixels: the frames reach from `top` to `bottom`."""
 
     width: int
@@ -53,8 +54,10 @@ def embedded_data(
     row before. A view that has all numbers of an earlier one says only which one it is `like`. `more` are further
     entries beside `views`.
     """
-    used = np.unique(np.concatenate([view.frame for pair in views for view in pair]))
-    used = used[used >= 0]
+    is_used = np.zeros(len(stacks.table) + 1, np.bool_)  # one more for the root's, -1
+    for view in chain.from_iterable(views):
+        is_used[view.frame] = True
+    used = np.flatnonzero(is_used[:-1])
     number = np.full(len(stacks.table) + 1, -1, np.int64)
     number[used] = np.arange(len(used))
     encoded: list[dict[str, object]] = []
@@ -62,7 +65,7 @@ def embedded_data(
         for view in pair:
             encoded.append(_view(view, number, used, encoded))
     data = {
-        "geometry": {_camel(name): getattr(geometry, name) for name in Geometry.__slots__},
+        "geometry": {_camel(name): value for name, value in geometry._asdict().items()},
         "inverted": starts_inverted,
         "palettes": [[_css(shade) for shade in palette.shades] for palette in PALETTES],
         "contended": [_css(shade) for shade in CONTENDED],
@@ -80,7 +83,7 @@ def _type(sample_type: SampleType) -> dict[str, str]:
 
 
 def _view(
-    view: View, number: NDArray[np.int64], used: NDArray[np.int32], before: Sequence[dict[str, object]]
+    view: View, number: NDArray[np.int64], used: NDArray[np.int64], before: Sequence[dict[str, object]]
 ) -> dict[str, object]:
     columns = (view.total, view.own, view.contended, view.hidden[used], *view.more.values())
     divisor = int(np.gcd.reduce(np.concatenate(columns), initial=0)) or 1
@@ -104,7 +107,7 @@ def _view(
 
 
 def _frames(
-    profile: Profile, stacks: FrameStacks, used: NDArray[np.int32], full_names: bool
+    profile: Profile, stacks: FrameStacks, used: NDArray[np.int64], full_names: bool
 ) -> dict[str, Sequence[object] | str]:
     """The functions, by number: whole names, labels where they differ (else 0), colours, and where the code is."""
     table = stacks.table
@@ -132,17 +135,14 @@ def _frames(
     }
 
 
-def _code_of(profile: Profile, stacks: FrameStacks, used: NDArray[np.int32]) -> tuple[list[int], list[str]]:
+def _code_of(profile: Profile, stacks: FrameStacks, used: NDArray[np.int64]) -> tuple[list[int], list[str]]:
     """A function of the profile for each frame, and the name of the file with its code: those of one of its places."""
     row = np.zeros(len(stacks.table), np.int64)
     row[stacks.frames] = stacks.rows
-    functions = np.array([line.function for location in profile.locations for line in location.lines], np.int64)
-    counts = [len(location.lines) for location in profile.locations]
-    mappings = np.repeat(np.array([location.mapping for location in profile.locations], np.int64), counts)
-    mapping_ids: list[int] = mappings[row[used]].tolist()
-    paths = [profile.mappings[index].path if index >= 0 else "" for index in mapping_ids]
-    modules = [showable(os.path.basename(path.rstrip("/")) or path) for path in paths]
-    return functions[row[used]].tolist(), modules
+    lines = lines_of(profile)
+    names = (*(module_name(mapping.path) for mapping in profile.mappings), "")  # the last is that of no mapping
+    mappings: list[int] = lines.mapping[row[used]].tolist()
+    return lines.function[row[used]].tolist(), [names[mapping] for mapping in mappings]
 
 
 def _numbered(texts: Iterable[str]) -> tuple[list[str], list[int]]:

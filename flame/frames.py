@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flame.lines import lines_of
 from lockflame.profile import CPU, FrameKind, Profile, SampleType
 
 _KINDS = len(FrameKind)
@@ -88,14 +89,12 @@ def _frames_of_locations(profile: Profile) -> tuple[FrameTable, NDArray[np.int64
     names = sorted({function.name for function in profile.functions})
     rank_of_name = {name: rank for rank, name in enumerate(names)}
     ranks = np.array([rank_of_name[function.name] for function in profile.functions], np.int64)
-    line_counts = np.array([len(location.lines) for location in profile.locations], np.int64)
-    functions = np.array([line.function for location in profile.locations for line in location.lines], np.int64)
-    kinds = np.array([location.kind for location in profile.locations], np.int64)
+    lines = lines_of(profile)
     # A location ends with the function that has the code; those before it were inlined into it.
-    inlined = np.ones(len(functions), np.int64)
-    inlined[np.cumsum(line_counts) - 1] = 0
-    keys = (ranks[functions] * _KINDS + np.repeat(kinds, line_counts)) * 2 + inlined
+    inlined = np.ones(len(lines), np.int64)
+    inlined[np.cumsum(lines.count) - 1] = 0
+    keys = (ranks[lines.function] * _KINDS + lines.kind) * 2 + inlined
     keys, frames = np.unique(keys, return_inverse=True)
     frame_names: list[int] = (keys // (2 * _KINDS)).tolist()
     table = FrameTable(tuple(names[rank] for rank in frame_names), (keys // 2 % _KINDS).astype(np.uint8), keys % 2 == 1)
-    return table, line_counts, frames.astype(np.int32)
+    return table, lines.count, frames.astype(np.int32)

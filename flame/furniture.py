@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from flame.captions import Fact
 from flame.listing import Listing
@@ -35,8 +35,7 @@ _SWATCH = 11
 _PATH_WIDTH = 900
 
 
-@dataclass(frozen=True, slots=True)
-class Swatch:
+class Swatch(NamedTuple):
     """A colour of frames, and what it stands for; without a label the next one's stands for it too. `mark` is the class
     of a further mark that such frames have, or empty."""
 
@@ -45,8 +44,7 @@ class Swatch:
     mark: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Legend:
+class Legend(NamedTuple):
     """What the legend explains, and how to read the picture."""
 
     swatches: Sequence[Swatch]

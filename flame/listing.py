@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from flame.contention import Contention
 from flame.names import short_name
@@ -14,8 +14,7 @@ _SHARES = 1_000_000
 _SITE_CHARACTERS = 110
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A path that a reader can go to. `stack` indexes the profile's stacks; its frames before `depth` (leaf first,
     inlined ones too) are those above the one to go to. Texts are showable but not escaped. `shade` is the swatch's
     colour, where it isn't the listing's."""
@@ -28,8 +27,7 @@ class Entry:
     shade: Rgb | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """A headline and its entries, worst first. `style` is the headline's class in the style sheet, `mark` that of the
     entries' swatches, and `shade` their colour."""
 

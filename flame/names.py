@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 _FOLDED = "…"
 _LONGEST = 1 << 16
@@ -32,6 +33,15 @@ _PLAIN = re.compile(r"[\w$]+")
 
 # Inline namespaces of standard libraries: they say which build of a type it is, not which type.
 _INLINE_NAMESPACES = frozenset({"__cxx11", "__1", "__2", "__ndk1", "_V2"})
+# What stays as it is when shortened, as most short forms do: it has no inline namespace, no operator and no hash.
+_COMPONENT = (
+    rf"~?(?!operator|(?:{'|'.join(sorted(_INLINE_NAMESPACES))})::|h[0-9a-f]{{16}}(?![\w$<:]))"
+    rf"[\w$]+(?:<{_FOLDED}>)?"
+)
+_STABLE = rf"{_COMPONENT}(?:::{_COMPONENT})*"
+_SHORT = re.compile(_STABLE)
+# A function with parameters, as most of C++ are: no more than these are to be dropped.
+_WITH_PARAMETERS = re.compile(rf"({_STABLE})\([^()\[\]{{}}]*\)(?: const)?")
 _KEPT_PARENTHESES = ("anonymous ", "unnamed ", "lambda at ")
 
 
@@ -45,13 +55,16 @@ def short_name(name: str) -> str:
     """
     if len(name) > _LONGEST or not _MAY_BE_LONG.search(name):
         return name
+    if with_parameters := _WITH_PARAMETERS.fullmatch(name):
+        return with_parameters[1]
     short = _shortened(name)
+    if not short or len(short) > len(name):
+        return name
     # What would be shortened again wasn't understood the first time.
-    return short if short and len(short) <= len(name) and _shortened(short) in (short, None) else name
+    return short if _SHORT.fullmatch(short) or _shortened(short) in (short, None) else name
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
     """A piece of a name that stands in no brackets: text, an operator's name, or a pair of brackets with all in it."""
 
     kind: str

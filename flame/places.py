@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flame.lines import lines_of
 from flame.text import percent, showable
 from flame.tree import ROOT, Tree
 from lockflame.profile import Function, Profile
@@ -22,7 +23,8 @@ class Places:
 
     The rows of the node at index `i` are `starts[i]:starts[i + 1]`, the heaviest first; `starts` is int64[nodes + 1].
     Each row has a `function` (an index of the profile's), a `mapping` (likewise, or -1), a source `line`, 0 where
-    it isn't known, all int64, and a `weight`, int64 in the unit of the tree's sample type.
+    it isn't known, all int64, and a `weight`, int64 in the unit of the tree's sample type. `modules` are the names to
+    show of the profile's mappings, and at the end one for none; those without a name are empty.
     """
 
     starts: NDArray[np.int64]
@@ -30,6 +32,7 @@ class Places:
     mapping: NDArray[np.int64]
     line: NDArray[np.int64]
     weight: NDArray[np.int64]
+    modules: tuple[str, ...]
 
 
 def places_of(profile: Profile, tree: Tree, nodes: NDArray[np.int32]) -> Places:
@@ -37,14 +40,14 @@ def places_of(profile: Profile, tree: Tree, nodes: NDArray[np.int32]) -> Places:
     position = np.full(len(tree), -1, np.int64)
     position[nodes] = np.arange(len(nodes))
     position[ROOT] = -1
-    columns = _lines_of_locations(profile)
-    rows_in_all = max(len(columns[0]), 1)
+    lines = lines_of(profile)
+    rows_in_all = max(len(lines), 1)
     # Level by level, so that no more than a level's pairs are ever in memory.
     pairs, weights = _summed(
         [_summed([(node * rows_in_all + row, weight)]) for node, row, weight in _frames_of_nodes(tree, position)]
     )
     node, row = pairs // rows_in_all, pairs % rows_in_all
-    function, mapping, line = (column[row] for column in columns)
+    function, mapping, line = (column[row] for column in (lines.function, lines.mapping, lines.line))
     order = np.lexsort((line, mapping, function, node))
     is_first = np.ones(len(order), np.bool_)
     is_first[1:] = np.logical_or.reduce([np.diff(column[order]) != 0 for column in (node, function, mapping, line)])
@@ -54,7 +57,8 @@ def places_of(profile: Profile, tree: Tree, nodes: NDArray[np.int32]) -> Places:
     ranks = np.lexsort((-weights, node[order]))
     order = order[ranks]
     starts = np.searchsorted(node[order], np.arange(len(nodes) + 1)).astype(np.int64)
-    return Places(starts, function[order], mapping[order], line[order], weights[ranks])
+    modules = (*(module_name(mapping.path) for mapping in profile.mappings), "")
+    return Places(starts, function[order], mapping[order], line[order], weights[ranks], modules)
 
 
 def place_texts(profile: Profile, places: Places, index: int) -> tuple[str, list[str]]:
@@ -64,24 +68,23 @@ def place_texts(profile: Profile, places: Places, index: int) -> tuple[str, list
     declared, and the hottest of its lines with their shares.
     """
     rows = slice(int(places.starts[index]), int(places.starts[index + 1]))
-    function_ids: list[int] = places.function[rows].tolist()
     mappings: list[int] = places.mapping[rows].tolist()
+    names = dict.fromkeys([places.modules[mapping] for mapping in mappings])
+    modules = ", ".join([name for name in names if name][:_LINES_MOST])
+    function_ids: list[int] = places.function[rows].tolist()
     functions = [profile.functions[function] for function in function_ids]
-    modules = _modules(profile, mappings)
     source = next((function for function in functions if function.path), None)
     declared = f":{source.line}" if source and source.line > 0 else ""
     texts = [showable(source.path) + declared] if source else []
-    hottest = _hottest(functions, places.line[rows].tolist(), places.weight[rows].tolist())
-    return modules, [*texts, hottest] if hottest else texts
+    lines: list[int] = places.line[rows].tolist()
+    if any(lines):
+        texts += _hottest(functions, lines, places.weight[rows].tolist())
+    return modules, texts
 
 
-def _lines_of_locations(profile: Profile) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Function, mapping and source line of each line of all locations in a row."""
-    counts = np.array([len(location.lines) for location in profile.locations], np.int64)
-    functions = np.array([line.function for location in profile.locations for line in location.lines], np.int64)
-    mappings = np.array([location.mapping for location in profile.locations], np.int64)
-    lines = np.array([line.line for location in profile.locations for line in location.lines], np.int64)
-    return functions, np.repeat(mappings, counts), lines
+def module_name(path: str) -> str:
+    """The name to show of a file with code: the last part of its path."""
+    return showable(os.path.basename(path.rstrip("/")) or path)
 
 
 def _frames_of_nodes(
@@ -116,14 +119,8 @@ def _summed(
     return keys[firsts], np.add.reduceat(weights[order], firsts)
 
 
-def _modules(profile: Profile, mappings: list[int]) -> str:
-    paths = [profile.mappings[index].path for index in mappings if index >= 0]
-    names = [showable(os.path.basename(path.rstrip("/")) or path) for path in paths if path]
-    return ", ".join(list(dict.fromkeys(names))[:_LINES_MOST])
-
-
-def _hottest(functions: list[Function], lines: list[int], weights: list[int]) -> str:
-    """Such as `at lock.cc:123 (80 %), :130 (15 %), 7 more lines`; empty when no line is known."""
+def _hottest(functions: list[Function], lines: list[int], weights: list[int]) -> list[str]:
+    """A text such as `at lock.cc:123 (80 %), :130 (15 %), 7 more lines`; none when no line is known."""
     summed: dict[tuple[str, int], int] = {}
     for function, line, weight in zip(functions, lines, weights, strict=True):
         if line > 0:
@@ -140,4 +137,4 @@ def _hottest(functions: list[Function], lines: list[int], weights: list[int]) ->
     more = len(ranked) - len(texts)
     if more > 0:
         texts.append(f"{more:,} more line{'s' if more > 1 else ''}")
-    return f"at {', '.join(texts)}" if texts else ""
+    return [f"at {', '.join(texts)}"] if texts else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from flame.captions import Fact, completeness, heading, measured
 from flame.contention import Contention, find_contention
@@ -62,8 +62,7 @@ def render_svg(
     return document(picture, data)
 
 
-@dataclass(frozen=True, slots=True)
-class _Words:
+class _Words(NamedTuple):
     """What a picture says beside its frames. `markers` is what the legend calls frames that are no code; `notes` are
     what tooltips of these say besides, by name."""
 

@@ -83,7 +83,7 @@ def _scaled(value: float, scales: tuple[tuple[int, str], ...], smallest: str) ->
 
 
 def _three_digits(value: float) -> str:
-    decimals = max(0, 2 - sum(abs(value) >= bound for bound in (10, 100)))
+    decimals = 2 - (abs(value) >= 10) - (abs(value) >= 100)
     text = f"{value:,.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 

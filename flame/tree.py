@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,8 +60,7 @@ class Tree:
         return np.searchsorted(self.depth, np.arange(levels + 1)).astype(np.int64)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Level:
+class _Level(NamedTuple):
     parent: NDArray[np.int64]
     frame: NDArray[np.int64]
     total: NDArray[np.int64]

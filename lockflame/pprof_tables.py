@@ -163,7 +163,8 @@ def encode_code(tables: Tables, string: Callable[[str], int]) -> tuple[list[byte
     tails = varint_messages([(_KIND, kind), (_REASON, reason)])
     lines = varint_messages([(_LINE_FUNCTION, locations.line_function + 1), (_LINE_NUMBER, locations.line_number)])
     key = varint(_LINE << 3 | BYTES)
-    framed = [b"".join((key, varint(len(line)), line)) for line in lines]
+    heads_of_lines = {length: key + varint(length) for length in set(map(len, lines))}
+    framed = [heads_of_lines[len(line)] + line for line in lines]
     bounds: list[int] = locations.line_bounds.tolist()
     location_messages = [
         b"".join((head, *framed[first:end], tail))

@@ -36,3 +36,5 @@ if ! "$venv/bin/python" -m pip install -qq --disable-pip-version-check --editabl
     say "pip could not install $requirement: its message is above. A package index must be reachable (see pip config)."
     exit 1
 fi
+# Where PYTHONDONTWRITEBYTECODE is set, Python would compile all of it at each start.
+"$venv/bin/python" -m compileall -q lockflame sampler symbolize flame

@@ -1,26 +1,35 @@
 """An ELF file as the other modules of `symbolize` need it: sections, segments, build-id, bytes.
 
-Tables with many rows are read in bulk elsewhere.
+pyelftools reads the headers; tables with many rows are read in bulk elsewhere.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any, cast
 
-from symbolize.elf_headers import PT_LOAD, PT_NOTE, SHT_NOBITS, DamagedHeaders, ElfHeaders, SectionHeader, read_headers
+from elftools.common.exceptions import ELFError
+from elftools.common.utils import struct_parse
+from elftools.elf.elffile import ELFFile
 
 PF_X = 1
 NT_GNU_BUILD_ID = 3
 SHF_EXECINSTR = 4
 SHF_COMPRESSED = 0x800
 NOTE_BYTES_MOST = 1 << 16
+ENTRIES_MOST = 1 << 16
 NAMES_BYTES_MOST = 1 << 24
 CHECKSUM_BYTES = 1 << 20
+
+_HEADER_ERRORS = (
+    *(ELFError, ValueError, OverflowError, UnicodeError),
+    *(AttributeError, KeyError, TypeError, IndexError),
+)
 
 
 class ElfProblem(Exception):
@@ -86,19 +95,17 @@ class ElfImage:
         if self.read(0, 4) != b"\x7fELF":
             raise NotElf("not an ELF file" if self._size else "an empty file")
         try:
-            headers = read_headers(self.read)
-        except DamagedHeaders as error:
-            raise ElfProblem(f"damaged ELF headers ({error})") from error
-        if headers is None:
-            raise ElfProblem("not a 64-bit little-endian ELF file")
-        self.entry = headers.entry
-        self.segments = tuple(
-            Segment(header.offset, header.vaddr, header.filesz, bool(header.flags & PF_X))
-            for header in headers.segments
-            if header.type == PT_LOAD
-        )
-        self._notes = [(header.offset, header.filesz) for header in headers.segments if header.type == PT_NOTE]
-        self.sections = {section.name: section for section in self._sections(headers)}
+            elf = ELFFile(io.BytesIO(source) if isinstance(source, bytes) else source)
+            if elf.elfclass != 64 or not elf.little_endian:
+                raise ElfProblem("not a 64-bit little-endian ELF file")
+            _check_tables(elf)
+            self.entry: int = elf["e_entry"]
+            self.segments = tuple(_segments(elf))
+            self._notes = [(header["p_offset"], header["p_filesz"]) for header in _program_headers(elf, "PT_NOTE")]
+            self.sections = {section.name: section for section in self._read_sections(elf)}
+        except _HEADER_ERRORS as error:
+            # pyelftools lets the errors of its parts through when a header holds nonsense.
+            raise ElfProblem(f"damaged ELF headers ({error or type(error).__name__})") from error
         self.build_id = self._read_build_id()
 
     @classmethod
@@ -162,14 +169,17 @@ class ElfImage:
         notes = (self.read(offset, min(size, NOTE_BYTES_MOST)) for offset, size in [*places, *self._notes])
         return next((found for note in notes if (found := _build_id(note))), "")
 
-    def _sections(self, headers: ElfHeaders) -> list[Section]:
-        if not headers.sections:
+    def _read_sections(self, elf: ELFFile) -> list[Section]:
+        # Not by iter_sections(), which reads whole hash tables on its way.
+        headers = [
+            _header(elf, elf.structs.Elf_Shdr, elf["e_shoff"] + index * elf["e_shentsize"])
+            for index in range(elf.num_sections())
+        ]
+        if not headers:
             return []
-        if headers.names_section >= len(headers.sections):
-            raise ElfProblem("damaged ELF headers (no section names)")
-        strings = headers.sections[headers.names_section]
-        names = self.read(strings.offset, min(strings.size, NAMES_BYTES_MOST))
-        return [_section(header, index, names) for index, header in enumerate(headers.sections)]
+        strings = headers[elf.get_shstrndx()]
+        names = self.read(strings["sh_offset"], min(strings["sh_size"], NAMES_BYTES_MOST))
+        return [_section(header, index, names) for index, header in enumerate(headers)]
 
 
 def _build_id(notes: bytes) -> str:
@@ -185,15 +195,40 @@ def _build_id(notes: bytes) -> str:
     return ""
 
 
-def _section(header: SectionHeader, index: int, names: bytes) -> Section:
-    end = names.find(b"\0", header.name)
+def _check_tables(elf: ELFFile) -> None:
+    """A damaged header may claim any number of entries, of any size."""
+    if elf.num_sections() > ENTRIES_MOST or elf.num_segments() > ENTRIES_MOST:
+        raise ElfProblem("damaged ELF headers (too many entries)")
+    if (elf.num_sections() and elf["e_shentsize"] < 64) or (elf.num_segments() and elf["e_phentsize"] < 56):
+        raise ElfProblem("damaged ELF headers (entries too small)")
+
+
+def _program_headers(elf: ELFFile, kind: str) -> list[dict[str, Any]]:
+    places = [elf["e_phoff"] + index * elf["e_phentsize"] for index in range(elf.num_segments())]
+    headers = [_header(elf, elf.structs.Elf_Phdr, place) for place in places]
+    return [header for header in headers if header["p_type"] == kind]
+
+
+def _segments(elf: ELFFile) -> list[Segment]:
+    return [
+        Segment(header["p_offset"], header["p_vaddr"], header["p_filesz"], bool(header["p_flags"] & PF_X))
+        for header in _program_headers(elf, "PT_LOAD")
+    ]
+
+
+def _section(header: dict[str, Any], index: int, names: bytes) -> Section:
+    end = names.find(b"\0", header["sh_name"])
     return Section(
-        name=os.fsdecode(names[header.name : end]),
+        name=os.fsdecode(names[header["sh_name"] : end]),
         index=index,
-        elf_address=header.addr,
-        file_offset=header.offset,
-        size=header.size,
-        is_executable=bool(header.flags & SHF_EXECINSTR),
-        is_compressed=bool(header.flags & SHF_COMPRESSED),
-        has_bytes=header.type != SHT_NOBITS,
+        elf_address=header["sh_addr"],
+        file_offset=header["sh_offset"],
+        size=header["sh_size"],
+        is_executable=bool(header["sh_flags"] & SHF_EXECINSTR),
+        is_compressed=bool(header["sh_flags"] & SHF_COMPRESSED),
+        has_bytes=header["sh_type"] != "SHT_NOBITS",
     )
+
+
+def _header(elf: ELFFile, structure: Any, file_offset: int) -> dict[str, Any]:
+    return cast("dict[str, Any]", struct_parse(structure, elf.stream, file_offset))

@@ -14,7 +14,8 @@ from symbolize.code_map import CodeMap, Image
 from symbolize.debug_files import DebugFiles
 from symbolize.demangle import MANGLED_PREFIXES
 from symbolize.mini_debug_info import mini_symbols
-from symbolize.name_store import ImageName, NamedFrame, NameStore, StoredNames
+from symbolize.name_store import NameStore
+from symbolize.name_tables import ImageName, NamedFrame, NameTables, StoredNames
 from symbolize.source_frames import Extent, SourceFrame
 from symbolize.symbols import Symbol, SymbolTable
 
@@ -32,13 +33,14 @@ ADDRESSES_WORTH_A_READER = 250
 
 @dataclass(slots=True)
 class _Task:
-    """What is asked of one image. `missing` are the sorted addresses that the store doesn't have.
+    """What is asked of one image. `known` is what the store has of it, `missing` are the sorted addresses it hasn't.
 
     `frames` and `extents` are what the readers have found.
     """
 
     key: str
-    stored: StoredNames
+    stored: NameTables
+    known: dict[int, ImageName]
     missing: list[int]
     debug_path: str = ""
     readers: list[DebugInfoReader] = field(default_factory=lambda: [])
@@ -68,7 +70,8 @@ class ImageNamer:
         """Starts to read what names addresses as linked of an image."""
         key = self._key(index)
         stored = self._store.load(key)
-        task = self._tasks[index] = _Task(key, stored, sorted(set(addresses) - stored.names.keys()))
+        known = stored.names_of(addresses)
+        task = self._tasks[index] = _Task(key, stored, known, sorted(set(addresses) - known.keys()))
         image = self._code_map.images[index]
         debug_info = self._debug_files.debug_info_of(image.binary, image.pid) if task.missing else None
         if debug_info is None:
@@ -80,8 +83,9 @@ class ImageNamer:
         task.debug_path = debug_info.path
         try:
             libdw.load()
+            extents = stored.extents_of_units()
             for part in _parts(task.missing):
-                task.readers.append(DebugInfoReader(debug_info, part, stored.extents))
+                task.readers.append(DebugInfoReader(debug_info, part, extents))
         except OSError as error:
             self._problems[debug_info.path] = f"no process could be started to read them ({error.strerror})"
         except libdw.LibdwError as problem:
@@ -97,15 +101,16 @@ class ImageNamer:
         return found
 
     def keep(self, index: int, found: dict[int, ImageName]) -> dict[int, ImageName]:
-        """Stores new names of an image, which are readable by now; returns all that are known of it."""
+        """Stores new names of an image, which are readable by now; returns those of all that was asked for."""
         task = self._tasks.pop(index)
-        names = {**task.stored.names, **found}
         image = self._code_map.images[index]
         # What wasn't read for a problem, or wasn't to be had from a server, may be there next time.
         is_final = task.debug_path not in self._problems and not self._debug_files.may_come_later(image.binary)
         if task.missing and task.key and is_final:
-            self._store.save(task.key, StoredNames(names, {**task.stored.extents, **task.extents}))
-        return names
+            stored = task.stored.all_names()
+            names = StoredNames({**stored.names, **found}, {**stored.extents, **task.extents})
+            self._store.save(task.key, names)
+        return {**task.known, **found}
 
     def notes(self) -> Iterator[str]:
         """Sentences on debug files that couldn't be used, or not wholly."""

@@ -18,6 +18,8 @@ BPF = "[bpf]"
 """What kallsyms calls the module of BPF programs."""
 # A line's columns on a 64-bit kernel.
 ADDRESS_DIGITS, KIND_AT, NAME_AT = 16, 17, 19
+# More than KSYM_NAME_LEN, 512, and a module's name.
+LINE_BYTES_MOST = 1024
 # What lies further behind the nearest symbol is other code, such as a module that came later.
 FUNCTION_BYTES_MOST = 1 << 18
 HIDDEN = "the kernel hides its addresses from this user (CAP_SYSLOG and kernel.kptr_restrict decide)"
@@ -38,28 +40,31 @@ class KernelSymbols:
 
     starts: NDArray[np.uint64]
     lines: NDArray[np.int64]
-    content: bytes
+    content: memoryview
     reason: str = ""
 
-    def find(self, address: int) -> tuple[str, str] | None:
-        """The function and the module (`[kernel]`, `[nf_tables]`, …) at an address."""
-        index = int(self.starts.searchsorted(np.uint64(address), side="right")) - 1
-        if index < 0 or address - int(self.starts[index]) > FUNCTION_BYTES_MOST:
-            return None
-        begin = int(self.lines[index])
-        fields = self.content[begin + NAME_AT : self.content.find(b"\n", begin)].split()
+    def rows(self, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The symbol that each address belongs to; -1 where there is none."""
+        if not len(self.starts):
+            return np.full(len(addresses), -1, dtype=np.int64)
+        row = self.starts.searchsorted(addresses, side="right") - 1
+        row[addresses - self.starts[row] > np.uint64(FUNCTION_BYTES_MOST)] = -1
+        return row
+
+    def name(self, row: int) -> tuple[str, str] | None:
+        """The function and the module (`[kernel]`, `[nf_tables]`, …) of a symbol; None where its line has no name."""
+        begin = int(self.lines[row])
+        line = bytes(self.content[begin + NAME_AT : begin + LINE_BYTES_MOST])
+        fields = line.partition(b"\n")[0].split()
         if not fields:
             return None
         return os.fsdecode(fields[0]), os.fsdecode(fields[1]) if len(fields) > 1 else KERNEL
 
-    def line_of(self, name: bytes) -> int | None:
-        """Where in `content` the line of the kernel's own symbol of this name begins."""
-        at = self.content.find(b" " + name + b"\n")
-        return self.content.rfind(b"\n", 0, at) + 1 if at >= 0 else None
-
-    def covers(self, address: int) -> bool:
-        """Whether an address lies between the first symbol and the last."""
-        return bool(len(self.starts)) and int(self.starts[0]) <= address < int(self.starts[-1])
+    def covers(self, addresses: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which addresses lie between the first symbol and the last."""
+        if not len(self.starts):
+            return np.zeros(len(addresses), dtype=np.bool_)
+        return (self.starts[0] <= addresses) & (addresses < self.starts[-1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,10 +75,17 @@ class PassingSymbols:
     ends: NDArray[np.uint64]
     names: tuple[str, ...]
 
+    def near(self, addresses: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which addresses such code may have been at; it wasn't at the others."""
+        if not self.names:
+            return np.zeros(len(addresses), dtype=np.bool_)
+        order = np.argsort(self.starts)
+        reach = np.maximum.accumulate(self.ends[order])
+        row = np.searchsorted(self.starts[order], addresses, side="right") - 1
+        return (row >= 0) & (addresses < reach[row])
+
     def find(self, address: int) -> set[str]:
         """All names that the code at an address had."""
-        if not self.names:
-            return set()
         rows = np.flatnonzero((self.starts <= np.uint64(address)) & (np.uint64(address) < self.ends))
         return {self.names[row] for row in rows.tolist()}
 
@@ -98,20 +110,30 @@ class KernelName:
     reason: str = ""
 
 
-def name_of(address: int, passing: PassingSymbols, symbols: KernelSymbols) -> KernelName:
-    """Names a kernel address.
+def names_of(addresses: NDArray[np.uint64], passing: PassingSymbols, symbols: KernelSymbols) -> list[KernelName]:
+    """Names kernel addresses.
 
     What passed counts first: where it lay, the symbols of today know other code, or what lies in front of it.
     An address that had several names over time has none: a stack that is wrong is worse.
     """
-    names = passing.find(address)
+    rows: list[int] = symbols.rows(addresses).tolist()
+    found = {row: symbols.name(row) if row >= 0 else None for row in set(rows)}
+    of_row = {
+        row: KernelName(*name) if name else KernelName("", KERNEL, symbols.reason or _why_no_symbol())
+        for row, name in found.items()
+    }
+    names = [of_row[row] for row in rows]
+    for place in np.flatnonzero(passing.near(addresses)).tolist():
+        names[place] = _passing_name(passing.find(int(addresses[place]))) or names[place]
+    return names
+
+
+def _passing_name(names: set[str]) -> KernelName | None:
     if len(names) > 1:
         return KernelName("", KERNEL, SEVERAL)
-    if names:
-        (function,) = names
+    for function in names:
         return KernelName(function, BPF if function.startswith("bpf_") else KERNEL)
-    found = symbols.find(address)
-    return KernelName(*found) if found else KernelName("", KERNEL, symbols.reason or _why_no_symbol())
+    return None
 
 
 def readable_name(symbol: str) -> str:
@@ -152,7 +174,7 @@ def parse_kallsyms(content: bytes) -> KernelSymbols:
         return _unknown(HIDDEN)
     addresses, begins = addresses[kept], begins[kept]
     order = np.argsort(addresses, kind="stable")
-    return KernelSymbols(addresses[order], begins[order], content)
+    return KernelSymbols(addresses[order], begins[order], memoryview(content))
 
 
 def _hex_numbers(
@@ -172,4 +194,4 @@ def _hex_numbers(
 
 
 def _unknown(reason: str) -> KernelSymbols:
-    return KernelSymbols(np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64), b"", reason)
+    return KernelSymbols(np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64), memoryview(b""), reason)

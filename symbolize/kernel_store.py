@@ -15,7 +15,7 @@ from lockflame.cache_folder import CacheFolder, user_cache
 from symbolize.array_files import DAMAGED, load_arrays, save_arrays
 from symbolize.kernel import KernelSymbols
 
-FORMAT = 1
+FORMAT = 2
 FILE_BYTES_MOST = 64 << 20
 FOLDER_BYTES_MOST = 64 << 20
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -43,7 +43,7 @@ class KernelStore:
         with file:
             try:
                 arrays = load_arrays(file, FILE_BYTES_MOST)
-                symbols = KernelSymbols(arrays["starts"], arrays["lines"], arrays["content"].tobytes())
+                symbols = KernelSymbols(arrays["starts"], arrays["lines"], arrays["content"].data)
             except DAMAGED:
                 return None
         return symbols if _is_sound(symbols) else None
@@ -66,23 +66,32 @@ class KernelStore:
             boot_id = self._boot_id.read_text().strip()
         except OSError:
             return ""
-        return f"{boot_id}.npz" if boot_id.replace("-", "").isalnum() else ""
+        return f"{boot_id}.arrays" if boot_id.replace("-", "").isalnum() else ""
 
 
 def own_code(symbols: KernelSymbols) -> KernelSymbols | None:
     """Of all symbols those from `_stext` to `_etext`: the kernel prints its own in the order of their addresses."""
-    first, last = symbols.line_of(FIRST), symbols.line_of(LAST)
+    content = bytes(symbols.content)
+    first, last = _line_of(FIRST, content), _line_of(LAST, content)
     if first is None or last is None or last < first:
         return None
-    end = symbols.content.index(b"\n", last) + 1
+    end = content.index(b"\n", last) + 1
     rows = np.flatnonzero((symbols.lines >= first) & (symbols.lines <= last))
     return KernelSymbols(symbols.starts[rows], symbols.lines[rows] - first, symbols.content[first:end])
+
+
+def _line_of(name: bytes, content: bytes) -> int | None:
+    """Where the line of the kernel's own symbol of this name begins."""
+    at = content.find(b" " + name + b"\n")
+    return content.rfind(b"\n", 0, at) + 1 if at >= 0 else None
 
 
 def _is_sound(symbols: KernelSymbols) -> bool:
     """Whether arrays from a file are what was saved."""
     starts, lines = symbols.starts, symbols.lines
     if starts.dtype != np.uint64 or lines.dtype != np.int64 or starts.ndim != 1 or starts.shape != lines.shape:
+        return False
+    if symbols.content.ndim != 1 or symbols.content.format != "B":
         return False
     if not len(starts) or (starts[1:] < starts[:-1]).any():
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,9 +15,9 @@ from symbolize.code_map import ADDRESS_MASK, KERNEL_BIT, SHIFT, CodeMap, Image
 from symbolize.demangle import demangle
 from symbolize.generated_names import GeneratedNames
 from symbolize.image_names import UNKNOWN, ImageNamer, module_offset
-from symbolize.kernel import KERNEL, KernelName, KernelSymbols, name_of, passing_symbols, read_kallsyms, readable_name
+from symbolize.kernel import KERNEL, KernelName, KernelSymbols, names_of, passing_symbols, read_kallsyms, readable_name
 from symbolize.kernel_store import KernelStore
-from symbolize.name_store import ImageName, NamedFrame
+from symbolize.name_tables import ImageName, NamedFrame
 from symbolize.unwind import UNMAPPED
 
 MARKER_KEY = np.uint64(ADDRESS_MASK)
@@ -60,14 +60,15 @@ class Namer:
         self._kernel_store = kernel_store
         self._kernel_text: KernelSymbols | None = None
         self._kernel: KernelSymbols | None = None
-        self._kernel_names: dict[KernelName, Name] = {}
+        self._known_in_kernel: dict[KernelName, Name] = {}
         self.generated = GeneratedNames(np.empty(0, np.uint64))
         """The names of generated code, once they are known."""
 
     def names(self, keys: NDArray[np.uint64]) -> list[Name]:
         """A name for each of the keys (uint64, distinct)."""
-        in_files = self._names_in_files(keys)
-        names = [in_files.get(key) or self._name(key) for key in keys.tolist()]
+        is_kernel = (keys != MARKER_KEY) & (keys & KERNEL_BIT != 0)
+        known = {**self._names_in_files(keys), **self._kernel_names(keys[is_kernel])}
+        names = [known.get(key) or self._name(key) for key in keys.tolist()]
         readable = demangle(name.frames[0].linkage_name for name in names if name.kind == FrameKind.JIT)
         return [_readable_name(name, readable) if name.kind == FrameKind.JIT else name for name in names]
 
@@ -85,26 +86,30 @@ class Namer:
         """The names of those keys that lie in ELF files."""
         addresses_of: defaultdict[int, list[int]] = defaultdict(list)
         is_user = (keys != MARKER_KEY) & (keys & KERNEL_BIT == 0)
-        for key in map(int, keys[is_user]):
-            index = key >> int(SHIFT)
-            if self._code_map.images[index].binary.image is not None:
-                addresses_of[index].append(key & int(ADDRESS_MASK))
+        shift, mask = int(SHIFT), int(ADDRESS_MASK)
+        for key in keys[is_user].tolist():
+            addresses_of[key >> shift].append(key & mask)
+        for index in [*addresses_of]:
+            if self._code_map.images[index].binary.image is None:
+                del addresses_of[index]
         for index, addresses in addresses_of.items():
             self._images.begin(index, addresses)
         found = _readable({index: self._images.finish(index) for index in addresses_of})
         names: dict[int, Name] = {}
         for index, addresses in addresses_of.items():
             known = self._images.keep(index, found[index])
+            # By identity, since comparing them takes longer: most names are those of many addresses.
+            distinct = {id(name): name for name in known.values()}
+            name_of = {
+                number: Name(name.frames, FrameKind.USER, index, "", name.reason) for number, name in distinct.items()
+            }
             for address in addresses:
-                name = known[address]
-                names[index << int(SHIFT) | address] = Name(name.frames, FrameKind.USER, index, "", name.reason)
+                names[index << shift | address] = name_of[id(known[address])]
         return names
 
     def _name(self, key: int) -> Name:
         if key == int(MARKER_KEY):
             return _one_frame(TRUNCATED_STACK, "", FrameKind.MARKER, UNMAPPED)
-        if key & int(KERNEL_BIT):
-            return self._kernel_name(key)
         index, address = key >> int(SHIFT), key & int(ADDRESS_MASK)
         image = self._code_map.images[index]
         if index == UNMAPPED:
@@ -113,27 +118,34 @@ class Namer:
             return self._jit_name(key, index, image)
         return _one_frame(module_offset(image, address), "", FrameKind.USER, index, "", image.binary.reason)
 
-    def _kernel_name(self, address: int) -> Name:
+    def _kernel_names(self, addresses: NDArray[np.uint64]) -> dict[int, Name]:
         """The same object for all addresses of a function."""
-        found = name_of(address, self._passing, self._kernel_symbols(address))
-        if found not in self._kernel_names:
-            function = KERNEL if found.reason else readable_name(found.function)
-            self._kernel_names[found] = _one_frame(
-                function, found.function, FrameKind.KERNEL, UNMAPPED, found.module, found.reason
-            )
-        return self._kernel_names[found]
+        names: dict[int, Name] = {}
+        for part, symbols in self._kernel_symbols(addresses):
+            for address, found in zip(part.tolist(), names_of(part, self._passing, symbols), strict=True):
+                if found not in self._known_in_kernel:
+                    function = KERNEL if found.reason else readable_name(found.function)
+                    self._known_in_kernel[found] = _one_frame(
+                        function, found.function, FrameKind.KERNEL, UNMAPPED, found.module, found.reason
+                    )
+                names[address] = self._known_in_kernel[found]
+        return names
 
-    def _kernel_symbols(self, address: int) -> KernelSymbols:
-        """The symbols that know an address: those kept from an earlier recording, or all that the kernel tells."""
+    def _kernel_symbols(self, addresses: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.uint64], KernelSymbols]]:
+        """The addresses by what knows them: symbols kept from an earlier recording, or all that the kernel tells."""
+        if len(addresses) and self._kernel is None and self._kernel_store is not None:
+            self._kernel_text = self._kernel_text or self._kernel_store.load()
+        if self._kernel_text is not None:
+            is_covered = self._kernel_text.covers(addresses)
+            yield addresses[is_covered], self._kernel_text
+            addresses = addresses[~is_covered]
+        if not len(addresses):
+            return
         if self._kernel is None:
-            if self._kernel_text is None and self._kernel_store is not None:
-                self._kernel_text = self._kernel_store.load()
-            if self._kernel_text is not None and self._kernel_text.covers(address):
-                return self._kernel_text
             self._kernel = read_kallsyms()
             if self._kernel_text is None and self._kernel_store is not None:
                 self._kernel_store.save(self._kernel)
-        return self._kernel
+        yield addresses, self._kernel
 
     def _jit_name(self, key: int, index: int, image: Image) -> Name:
         first = index if image.earlier is None else image.earlier

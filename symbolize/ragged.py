@@ -26,6 +26,15 @@ def distinct(values: NDArray[Any]) -> NDArray[Any]:
     return ordered[is_first]
 
 
+def numbered(values: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """The sorted distinct values, and for each value its place among them.
+
+    (`np.unique` sorts the places along with the values. That takes three times as long where most values are repeated.)
+    """
+    known = distinct(values)
+    return known, np.searchsorted(known, values)
+
+
 def positions(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """`starts[0], starts[0] + 1, …` for each list, one after the other."""
     offsets = offsets_of(lengths)

@@ -13,7 +13,7 @@ from lockflame.cache_folder import CacheFolder, user_cache
 from symbolize.array_files import DAMAGED, load_arrays, save_arrays
 from symbolize.unwind import RuleTable
 
-FORMAT = 1
+FORMAT = 2
 FILE_BYTES_MOST = 64 << 20
 FOLDER_BYTES_MOST = 128 << 20
 KEY_CHARACTERS_MOST = 128
@@ -55,7 +55,7 @@ class RuleStore:
 
 
 def _name(key: str) -> str:
-    return f"{key}.npz"
+    return f"{key}.arrays"
 
 
 def _is_fit(key: str) -> bool:

@@ -30,6 +30,8 @@ def stitch(unwound: Callchains, is_exact: NDArray[np.bool_], kernel: Callchains,
     for row in rows.tolist():
         begin[row] -= lengths[row] - first_beyond(unwound[row].tolist(), kernel[row].tolist())
     beyond = kernel.offsets[1:] - begin
+    if not beyond.any():
+        return Stitched(unwound, is_exact)
     added = kernel.addresses[ragged.positions(begin, beyond)]
     added_offsets = ragged.offsets_of(beyond)
     offsets, addresses = ragged.join([(unwound.offsets, unwound.addresses), (added_offsets, added)])

@@ -30,8 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flame.frames import stack_weights
+from flame.lines import lines_of
 from flame.locks.rules import LockRules, Match, Meaning, Space
-from lockflame.profile import FrameKind, Profile, SampleType
+from lockflame.profile import FrameKind, Function, Profile, SampleType
 
 OWN = "own"
 """The kind of a futex that no rule knows: the program's own lock."""
@@ -117,36 +118,38 @@ def attribute(profile: Profile, rules: LockRules, in_futex: NDArray[np.bool_] | 
 
 
 def _classified(profile: Profile, rules: LockRules) -> _Lines:
-    count = np.array([len(location.lines) for location in profile.locations], np.int64)
-    function = np.array([line.function for location in profile.locations for line in location.lines], np.int64)
-    mapping = np.repeat(np.array([location.mapping for location in profile.locations], np.int64), count)
-    kind_of_code = np.repeat(np.array([location.kind for location in profile.locations], np.int64), count)
+    lines = lines_of(profile)
     # Few lines differ in what the rules go by.
-    keys = (function * (len(profile.mappings) + 1) + mapping + 1) * len(FrameKind) + kind_of_code
+    keys = (lines.function * (len(profile.mappings) + 1) + lines.mapping + 1) * len(FrameKind) + lines.kind
     _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    modules = (*(os.path.basename(mapping.path) for mapping in profile.mappings), "")  # the last is that of no mapping
+    functions: list[int] = lines.function[first].tolist()
+    mappings: list[int] = lines.mapping[first].tolist()
+    in_kernel = lines.kind == FrameKind.KERNEL
+    matches = [
+        _match(profile.functions[function], rules, modules[mapping], in_kernel=is_kernel)
+        for function, mapping, is_kernel in zip(functions, mappings, in_kernel[first].tolist(), strict=True)
+    ]
+    order: list[int] = np.argsort(first).tolist()
     kinds: dict[str, int] = {}
-    means, kind = np.zeros(len(first), np.uint8), np.zeros(len(first), np.int16)
-    for distinct in np.argsort(first).tolist():
-        line = int(first[distinct])
-        match = _match(profile, rules, int(function[line]), int(mapping[line]), FrameKind(kind_of_code[line]))
-        means[distinct], kind[distinct] = match.means, kinds.setdefault(match.kind, len(kinds))
+    for distinct in order:
+        kinds.setdefault(matches[distinct].kind, len(kinds))
     kinds.setdefault(OWN, len(kinds))
+    means = np.array([match.means.value for match in matches], np.uint8)
+    kind = np.array([kinds[match.kind] for match in matches], np.int16)
     return _Lines(
-        first=np.cumsum(count) - count,
-        count=count,
-        means=np.where(kind_of_code == FrameKind.MARKER, Meaning.NONE, means[which]).astype(np.uint8),
+        first=np.cumsum(lines.count) - lines.count,
+        count=lines.count,
+        means=np.where(lines.kind == FrameKind.MARKER, Meaning.NONE, means[which]).astype(np.uint8),
         kind=kind[which],
-        in_kernel=kind_of_code == FrameKind.KERNEL,
+        in_kernel=in_kernel,
         kinds=tuple(kinds),
     )
 
 
-def _match(profile: Profile, rules: LockRules, function: int, mapping: int, kind: FrameKind) -> Match:
+def _match(function: Function, rules: LockRules, module: str, *, in_kernel: bool) -> Match:
     """What the rules say of a function of a binary."""
-    space = Space.KERNEL if kind is FrameKind.KERNEL else Space.USER
-    module = os.path.basename(profile.mappings[mapping].path) if mapping >= 0 else ""
-    named = profile.functions[function]
-    return rules.match({named.linkage_name, named.name}, space, module)
+    return rules.match({function.linkage_name, function.name}, Space.KERNEL if in_kernel else Space.USER, module)
 
 
 def _begins_with_code(profile: Profile) -> NDArray[np.bool_]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os.path
 import re
 import tomllib
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any, TypeVar, cast
 
 from flame.locks.rules import LockRules, Meaning, Rule, Space
@@ -28,7 +28,8 @@ _LINE_OF_SYNTAX = re.compile(r"\s*\(at line (\d+), column \d+\)$")
 _QUOTES = ('"""', "'''")
 
 
-_OURS = resources.files("flame.locks").joinpath("lock_rules.toml")
+# By hand: importing importlib.resources takes longer than the reading.
+_OURS = os.path.join(os.path.dirname(__file__), "lock_rules.toml")
 _ADVICE = f"the format is explained at the top of {_OURS}"
 
 
@@ -41,7 +42,7 @@ def load_rules(user_file: str | None = None) -> LockRules:
 
 @functools.cache
 def _ours() -> tuple[Rule, ...]:
-    return parse_rules(_OURS.read_text(encoding="utf-8"), str(_OURS))
+    return parse_rules(_text_of(_OURS), _OURS)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 # `__GI_` is how glibc's own calls of a public function are named. After the name come the linker's symbol versions and
 # the suffixes of GCC's and LLVM's copies of a function. Go's names hold dots too, so that the suffixes are listed.
@@ -48,8 +49,7 @@ class Rule:
     """The file name of the binary; empty for any."""
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """What the rules say about a function: its meaning, and the kind of lock (empty where the meaning has none)."""
 
     means: Meaning
@@ -97,14 +97,14 @@ class LockRules:
 
     def _candidates(self, name: str) -> list[int]:
         plain = plain_name(name)
-        return [
-            *self._exact.get(plain, ()),
-            *(index for pieces, index in self._with_prefix_of(plain) if _matches(pieces, plain)),
-            *(index for longest, pieces, index in self._loose if longest in plain and _matches(pieces, plain)),
-        ]
+        found = list(self._exact.get(plain, ()))
+        if plain[:PREFIX_LEAST] in self._prefix_lengths:
+            found += [index for pieces, index in self._with_prefix_of(plain) if _matches(pieces, plain)]
+        found += [index for longest, pieces, index in self._loose if longest in plain and _matches(pieces, plain)]
+        return found
 
     def _with_prefix_of(self, name: str) -> Iterator[tuple[tuple[str, ...], int]]:
-        for length in self._prefix_lengths.get(name[:PREFIX_LEAST], ()):
+        for length in self._prefix_lengths[name[:PREFIX_LEAST]]:
             if length > len(name):
                 break
             yield from self._by_prefix.get(name[:length], ())

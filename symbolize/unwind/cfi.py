@@ -41,13 +41,14 @@ class UnwindData:
 
     def fingerprint(self) -> str:
         """A hash of all that the rules follow from, in hex."""
-        digest = hashlib.blake2b(digest_size=16)
+        # Not BLAKE2: many CPUs have instructions for SHA-256, and there are megabytes.
+        digest = hashlib.sha256()
         for name in (".eh_frame_hdr", ".eh_frame", ".debug_frame"):
             section = self._image.sections.get(name)
             if section is not None:
                 digest.update(b"%x %x;" % (section.elf_address, section.size))
                 digest.update(self._image.data(section))
-        return digest.hexdigest()
+        return digest.hexdigest()[:32]
 
     def function_starts(self, elf_addresses: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """The (starts, ends) of the FDEs that cover the addresses, uint64[n] each; (0, 0) where none does.

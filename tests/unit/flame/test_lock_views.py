@@ -209,7 +209,7 @@ def test_kernel_and_lock_are_trimmed_where_they_are_inlined_too():
 
 
 def test_a_thousand_locks_are_quick_and_bounded(monkeypatch):
-    monkeypatch.setattr("flame.lock_views.FRAMES_MOST", 2000)
+    monkeypatch.setattr("flame.lock_merging.FRAMES_MOST", 2000)
     paths = [("start", f"a{number}", f"b{number % 7}") for number in range(200)]
     rows = []
     for number in range(1000):

@@ -25,6 +25,12 @@ from flame.names import short_name
         ("T foo<int>(T) requires bar<T>", "foo<…>"),
         ("do_command(THD*)", "do_command"),
         ("A::~A()", "A::~A"),
+        ("A::foo(B<int>, C const&, ...) const", "A::foo"),
+        ("A::foo(int) volatile", "A::foo"),
+        ("std::chrono::_V2::steady_clock::now()", "std::chrono::steady_clock::now"),
+        ("a::h0123456789abcdef(int)", "a::h0123456789abcdef(int)"),  # what is left would lose more
+        ("a::~operator()", "a::~operator()"),
+        ("operator_of(int)", "operator_of"),
         ("non-virtual thunk to A::~A()", "non-virtual thunk to A::~A"),
         ("(anonymous namespace)::foo(int)", "(anonymous namespace)::foo"),
         ("void (anonymous namespace)::foo<int>(int)", "(anonymous namespace)::foo<…>"),
@@ -111,7 +117,7 @@ def test_never_longer_never_empty_and_stays(name):
 
 HOSTILE_PIECES = ["<", ">", "(", ")", "a<", "(*", "a (*", "(<", "<a<", "a<b>", "::<", "operator<", "operator ", "void "]
 HOSTILE_PIECES += [" [clone .x]", ".cold", " (.c)", "::h0123456789abcdef", " const", "f()::", "'", "{lambda#1}"]
-HOSTILE_PIECES += ["std::__1::", "__1::", "<a as b>::"]
+HOSTILE_PIECES += ["std::__1::", "__1::", "<a as b>::", "a", "a::", "~a::", "a<…>::"]
 
 
 @pytest.mark.parametrize("piece", HOSTILE_PIECES)

@@ -418,6 +418,23 @@ def test_the_file_needs_nothing_beside_it(profile_of):
     assert "prefers-color-scheme: dark" in svg
 
 
+def test_flameprof_is_imported_without_what_it_would_bring_along():
+    needless = ["argparse", "pstats", "pytest", "urllib.request", "xml.sax.saxutils"]
+    code = (
+        "import sys; from flame.drawing import flameprof; "
+        "drawn, _ = flameprof().render_svg_section([dict(level=0, x=0, w=9, name='a<b', full_name='&', hash_name='a', "
+        "color=0)], 1, [['(1, 2, 3)']], h=9, fsize=9, width=1, top=0, invert=False); "
+        f"print([name for name in {needless} if name in sys.modules]); "
+        "from xml.sax.saxutils import quoteattr; print(*drawn)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True)
+    loaded, drawn = done.stdout.split("\n", 1)
+    assert loaded == "[]"
+    assert "<title>&amp;</title>" in drawn
+    assert ">a&lt;b</text>" in drawn
+
+
 def test_importing_the_renderer_does_not_import_flameprof():
     code = "import sys, flame.svg; sys.exit('flameprof' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=False).returncode == 0

@@ -17,7 +17,8 @@ from symbolize.debug_files import DebugFiles
 from symbolize.debug_info import DebugInfoReader
 from symbolize.elf import ElfImage
 from symbolize.image_names import NO_SYMBOL, NO_SYMBOL_BUT_START, UNKNOWN, ImageNamer
-from symbolize.name_store import ImageName, NamedFrame, NameStore
+from symbolize.name_store import NameStore
+from symbolize.name_tables import ImageName, NamedFrame
 from symbolize.naming import Name, Namer
 from tests.support.debug_files import build_id_of, build_id_path, move_section, split_debug
 from tests.support.elf_sections import damage_section

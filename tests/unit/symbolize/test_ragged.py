@@ -57,3 +57,10 @@ def test_rows_of_equal_values_in_another_order_or_number_are_distinct() -> None:
     rows = [[1, 2], [2, 1], [1, 2, 0], [], [0], [0, 0]]
     representatives, _ = ragged.distinct_rows(offsets_of(rows), np.array(flat(rows), np.int32))
     assert len(representatives) == len(rows)
+
+
+@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3), max_size=40))
+def test_numbered_values_come_back(values: list[int]) -> None:
+    known, number = ragged.numbered(np.array(values, np.uint64))
+    assert known.tolist() == sorted(set(values))
+    assert known[number].tolist() == values

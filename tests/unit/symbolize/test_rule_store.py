@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from symbolize import rule_store
+from symbolize.array_files import save_arrays
 from symbolize.elf import ElfImage
 from symbolize.rule_store import RuleStore
 from symbolize.unwind import RuleCache, RuleTable, UnwindData
@@ -53,21 +54,23 @@ def test_the_folder_is_its_owners_only(store: RuleStore, tmp_path: Path) -> None
 )
 def test_a_damaged_file_is_left_out_and_counted(store: RuleStore, tmp_path: Path, content: bytes) -> None:
     store.save(KEY, table_of_own_python())
-    (tmp_path / "rules" / f"{KEY}.npz").write_bytes(content)
+    (tmp_path / "rules" / f"{KEY}.arrays").write_bytes(content)
     assert store.load(KEY) is None
     assert store.damaged == 1
 
 
 def test_a_file_with_other_arrays_is_left_out(store: RuleStore, tmp_path: Path) -> None:
     store.save(KEY, table_of_own_python())
-    np.savez(tmp_path / "rules" / f"{KEY}.npz", start=np.arange(3))
+    with open(tmp_path / "rules" / f"{KEY}.arrays", "wb") as file:
+        save_arrays(file, {"start": np.arange(3)})
     assert store.load(KEY) is None
+    assert store.damaged == 1
 
 
 def test_a_link_or_a_fifo_is_not_followed(store: RuleStore, tmp_path: Path) -> None:
     store.save("other", table_of_own_python())
-    (tmp_path / "rules" / f"{KEY}.npz").symlink_to(tmp_path / "rules" / "other.npz")
-    os.mkfifo(tmp_path / "rules" / "pipe.npz")
+    (tmp_path / "rules" / f"{KEY}.arrays").symlink_to(tmp_path / "rules" / "other.arrays")
+    os.mkfifo(tmp_path / "rules" / "pipe.arrays")
     assert store.load(KEY) is None
     assert store.load("pipe") is None
 
@@ -84,11 +87,11 @@ def test_the_oldest_files_go_where_there_are_too_many(
 ) -> None:
     table = table_of_own_python()
     store.save("old", table)
-    os.utime(tmp_path / "rules" / "old.npz", (1, 1))
-    size = (tmp_path / "rules" / "old.npz").stat().st_size
+    os.utime(tmp_path / "rules" / "old.arrays", (1, 1))
+    size = (tmp_path / "rules" / "old.arrays").stat().st_size
     monkeypatch.setattr(rule_store, "FOLDER_BYTES_MOST", size + size // 2)
     store.save("new", table)
-    assert [path.name for path in (tmp_path / "rules").iterdir()] == ["new.npz"]
+    assert [path.name for path in (tmp_path / "rules").iterdir()] == ["new.arrays"]
 
 
 def test_a_cache_asks_for_stored_rules_before_it_decodes() -> None:

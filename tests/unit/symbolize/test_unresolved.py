@@ -9,7 +9,7 @@ from symbolize.binaries import Binary
 from symbolize.code_map import Image
 from symbolize.image_names import NO_SYMBOL_BUT_START
 from symbolize.kernel import HIDDEN, KERNEL
-from symbolize.name_store import NamedFrame
+from symbolize.name_tables import NamedFrame
 from symbolize.naming import Name
 from symbolize.unresolved import count_unresolved
 
