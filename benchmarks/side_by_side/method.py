@@ -57,8 +57,8 @@ class Method:
 
     plan: Mapping[str, Sequence[str]]
     rounds: int = 7
-    window_s: float = 1.5
-    between_s: float = 0.6
+    window_s: float = 1.2
+    between_s: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ FULL = Extent(
     picture_rounds=7,
     others=("instructions", "completeness", "unwinding", "naming", "agreement", "diffing", "formats", "picture"),
     other_settings=Settings(rounds=2, seconds=4),
-    limit_s=1450,
+    limit_s=1350,
 )
 """At most 25 minutes."""
 QUICK = Extent(
@@ -48,7 +48,7 @@ QUICK = Extent(
     picture_rounds=0,
     others=("instructions",),
     other_settings=Settings.quick(),
-    limit_s=170,
+    limit_s=150,
 )
 """Three minutes; too few rounds to trust."""
 

@@ -77,9 +77,9 @@ def profile_of(
 def _ns_per_period(raw: RawRecording, counts: list[EventCount], sampled: int) -> float:
     """cpu-clock counts nanoseconds; what a cycle took follows from the time that the cycles were counted in.
 
-    `sampled` is the sum of the samples' periods. Where the samples are some of all that were taken on a CPU, how many of
-    them fall to the target is a matter of chance, and while a hypervisor takes a CPU away, no timer samples on it: the
-    kernel's books tell what they stand for together.
+    `sampled` is the sum of the samples' periods. Where the samples are some of all that were taken on a CPU, how many
+    of them fall to the target is a matter of chance, and while a hypervisor takes a CPU away, no timer samples on it:
+    the kernel's books tell what they stand for together.
     """
     if raw.cpu_time_ns is not None:
         is_telling = raw.cpu_time_ns >= TICKS_TELL_NS and sampled > 0

@@ -19,7 +19,8 @@ from lockflame.formats.perf_script import read_perf_script
 from lockflame.profile import CPU, SAMPLES, FrameKind, Profile, SampleType
 from tests.support.recording import stacks_of, weight_of
 
-NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cf", "Cs", "Z"], exclude_characters=";#"), min_size=1)
+UNSHOWABLE = ["Cc", "Cf", "Cs", "Z"]
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=UNSHOWABLE, exclude_characters=";#"), min_size=1)
 SUFFIXES = st.sampled_from(["", "", "_[k]", "_[j]"])
 FRAMES = st.builds(lambda name, suffix: f"{name}{suffix}", NAMES.filter(lambda name: not name.endswith("]")), SUFFIXES)
 STACKS = st.dictionaries(st.lists(FRAMES, min_size=1, max_size=6).map(";".join), st.integers(1, 10**12), min_size=1)
