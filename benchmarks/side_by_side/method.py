@@ -24,6 +24,8 @@ from tests.support.needs import CannotTest
 
 SETTLE_S = 0.1
 """Between a pause and a window: what was stopped gets its pace again."""
+WARM_UP_S = 0.3
+"""A window of the round that doesn't count."""
 TOOLS: Mapping[str, Tool] = {**ours.TOOLS, **peers.TOOLS}
 
 CPU_PROFILERS = (OURS, PERF_DWARF)
@@ -35,11 +37,11 @@ PLAN: Mapping[str, Sequence[str]] = {
     ),
     "MariaDB point select": (*CPU_PROFILERS, OURS_LOCKS, PMLOCK),
     "MariaDB point select + processlist": (*CPU_PROFILERS, OURS_LOCKS, PMLOCK),
-    "MariaDB read-write": (*CPU_PROFILERS, *BY_FRAME_POINTER, "profile"),
-    "MariaDB read-write + processlist": (OURS_LOCKS, PMLOCK, "bpftrace futex"),
+    "MariaDB read-write": CPU_PROFILERS,
+    "MariaDB read-write + processlist": (OURS_LOCKS, PMLOCK),
     "Redis": (*CPU_PROFILERS, *BY_FRAME_POINTER),
     "one CPU-bound thread": (*CPU_PROFILERS, "profile"),
-    "1,000 idle threads": (*CPU_PROFILERS, "profile"),
+    "1,000 idle threads": CPU_PROFILERS,
     "fork storm": CPU_PROFILERS,
     "Python": (OURS, "py-spy"),
 }
@@ -100,7 +102,7 @@ class _Comparison:
             before = self._rate_for(self.method.between_s)
             for tool in order.sample(sorted(left), len(left)):
                 try:
-                    seen = self._seen(tool)
+                    seen = self._seen(tool, self.method.window_s if number else WARM_UP_S)
                 except ToolFailed as failure:
                     self.found.failures.append(Failure(self.name, tool, str(failure), number))
                     seen = None
@@ -114,10 +116,10 @@ class _Comparison:
                     self.found.rounds.append(Round(self.name, tool, number, before, rate, after, usage, answer))
                 before = after
 
-    def _seen(self, tool: str) -> tuple[float, Usage | None, Answer]:
+    def _seen(self, tool: str, window_s: float) -> tuple[float, Usage | None, Answer]:
         if tool == NONE:
-            return self._rate_for(self.method.window_s), None, Answer()
-        watched = watch(TOOLS[tool], self.running, self.method.window_s, self.folder)
+            return self._rate_for(window_s), None, Answer()
+        watched = watch(TOOLS[tool], self.running, window_s, self.folder)
         return watched.rate, watched.usage, watched.answer
 
     def _rate_for(self, seconds: float) -> float:

@@ -34,9 +34,9 @@ WORKLOAD = "MariaDB read-write"
 SAMPLES = 15_000
 FREQUENCY_HZ = 1999
 TRIAL_S = 1.0
-INLINED_LIMIT_S = 20.0
+INLINED_LIMIT_S = 45.0
 """`perf script` with inlined frames takes minutes, so that it is cut off: it takes at least so long."""
-INLINED_ROUNDS = 2
+INLINED_ROUNDS = 1
 
 
 @dataclass(frozen=True, slots=True)

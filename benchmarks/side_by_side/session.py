@@ -40,7 +40,7 @@ FULL = Extent(
     picture_rounds=7,
     others=("instructions", "completeness", "unwinding", "naming", "agreement", "diffing", "formats", "picture"),
     other_settings=Settings(rounds=2, seconds=4),
-    limit_s=1350,
+    limit_s=1430,
 )
 """At most 25 minutes."""
 QUICK = Extent(
