@@ -71,7 +71,7 @@ def test_short_lived_children_have_their_share(tmp_path: Path) -> None:
     """Each lives for less than a sampling period, which an event of its own would never see the end of."""
     with running([build_target("fork_storm.c"), "--burn-us", "3000", "--rate", "150"]) as target:
         profile = record(tmp_path / "p.pb.gz", "-p", target.pid, "-d", SECONDS, "-F", 99).profile
-    assert weight_of(profile, "child_work") > 0.7 * profile.recording.cpu_time_ns
+    assert weight_of(profile, "child_work") > 0.5 * profile.recording.cpu_time_ns
 
 
 def test_more_processes_than_it_follows_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
