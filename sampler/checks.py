@@ -69,7 +69,10 @@ def _events_check(choice: EventChoice) -> Check:
         return Check("CPU events", State.OK if choice.use_hardware else State.LIMITED, cost)
     from sampler.cpu_filter import CpuFilter
 
-    rings = open_rings(online_cpus(), 0)
+    try:
+        rings = open_rings(online_cpus(), 0)
+    except LockflameError as error:  # of which the check of buffers says more
+        return Check("CPU events", State.LIMITED, f"not known: {error.why}", error.what_to_do)
     try:
         CpuFilter(os.getpid(), system_wide(choice), rings).close()
     except OSError as error:

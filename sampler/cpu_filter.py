@@ -93,7 +93,8 @@ class CpuFilter:
 
     def close(self) -> None:
         """Gives up everything; the kernel takes its time with tracepoints, for which nobody has to wait."""
-        Thread(target=close_all, args=(self._hooks,)).start()
+        if self._hooks:
+            Thread(target=close_all, args=(self._hooks,)).start()
         for descriptor in self._descriptors:
             os.close(descriptor)
         self._hooks, self._descriptors = [], []
