@@ -101,8 +101,13 @@ class OpenEvent:
 
 
 def system_wide(choice: EventChoice) -> EventChoice:
-    """The same of all that runs on a CPU, on its clock."""
-    return replace(choice, use_hardware=False, is_system_wide=True)
+    """The same of all that runs on a CPU, on its clock; files are known by inode.
+
+    One event that asks for build-ids makes the kernel say so of everybody's records of the same mapping, which hold
+    none (seen up to 6.18: perf_event_mmap_output in kernel/events/core.c sets PERF_RECORD_MISC_MMAP_BUILD_ID and
+    doesn't take it back). `perf record` aborts on them.
+    """
+    return replace(choice, use_hardware=False, build_ids=False, is_system_wide=True)
 
 
 def choose_events(pid: int, frequency_hz: int, stack_bytes: int, enable_on_exec: bool = False) -> EventChoice:

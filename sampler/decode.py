@@ -66,25 +66,34 @@ class _Walk:
 
 
 def decode_spool(
-    spool: IO[bytes], has_stacks: bool, late_ids: dict[int, set[int]], raw_ids: Collection[int] = ()
+    spool: IO[bytes],
+    has_stacks: bool,
+    late_ids: dict[int, set[int]],
+    raw_ids: Collection[int] = (),
+    build_ids: bool = True,
 ) -> Decoded:
     """Decodes a spool file; see `decode`. The columns refer to the mapped file, which stays open for them."""
     size = os.fstat(spool.fileno()).st_size
     data = mmap.mmap(spool.fileno(), size, access=mmap.ACCESS_READ) if size else b""
-    return decode(data, has_stacks, late_ids, raw_ids)
+    return decode(data, has_stacks, late_ids, raw_ids, build_ids)
 
 
 def decode(
-    data: bytes | mmap.mmap, has_stacks: bool, late_ids: dict[int, set[int]], raw_ids: Collection[int] = ()
+    data: bytes | mmap.mmap,
+    has_stacks: bool,
+    late_ids: dict[int, set[int]],
+    raw_ids: Collection[int] = (),
+    build_ids: bool = True,
 ) -> Decoded:
     """Decodes records that stand one after the other in `data`.
 
     `has_stacks`: whether samples carry user registers and a stack copy. `late_ids`: for some threads,
     the ids of events of their own; they may have inherited their parent's events as well. `raw_ids`: the ids of the
-    events whose samples were taken by programs in the kernel, and carry bytes of theirs.
+    events whose samples were taken by programs in the kernel, and carry bytes of theirs. `build_ids`: whether they
+    were asked for; records that say that they hold one have got that from somebody else's event (`system_wide`).
     A record that is cut off or contradicts itself is skipped and counted.
     """
-    walk = _walk_headers(data)
+    walk = _walk_headers(data, types.MISC_COMM_EXEC | (types.MISC_MMAP_BUILD_ID if build_ids else 0))
     words = np.frombuffer(data, dtype=np.uint64, count=len(data) // 8)
     at = np.array(walk.sample_words, dtype=np.int64)
     word_sizes = np.array(walk.sample_sizes, dtype=np.int64) // 8
@@ -127,7 +136,7 @@ def of_family(events: Iterable[Event], pids: set[int]) -> Iterator[Event]:
             yield event
 
 
-def _walk_headers(data: bytes | mmap.mmap) -> _Walk:
+def _walk_headers(data: bytes | mmap.mmap, meant_misc: int) -> _Walk:
     walk = _Walk([], [], [])
     unpack = struct.Struct("<IHH").unpack_from
     end = len(data)
@@ -140,7 +149,7 @@ def _walk_headers(data: bytes | mmap.mmap) -> _Walk:
             walk.sample_words.append(at // 8)
             walk.sample_sizes.append(size)
         else:
-            _take_other(walk, kind, misc, data[at + 8 : at + size])
+            _take_other(walk, kind, misc & meant_misc, data[at + 8 : at + size])
         at += size
     # Where one record is cut off or nonsense, no later one can be found.
     walk.skipped += at < end

@@ -42,7 +42,7 @@ def profile_of(
         if count.late_id is not None:
             late_ids[count.tid].add(count.late_id)
     raw_ids = raw.locks.sample_ids if raw.locks is not None else ()
-    decoded = decode_spool(raw.spool, raw.choice.stack_bytes > 0, late_ids, raw_ids)
+    decoded = decode_spool(raw.spool, raw.choice.stack_bytes > 0, late_ids, raw_ids, raw.choice.build_ids)
     counts = [count for count in raw.counts if count.late_id is None or count.tid not in decoded.covered_twice]
     ns_per_period = _ns_per_period(raw, counts, int(decoded.samples.period.sum()))
     info = _info(raw, decoded, counts, ns_per_period, pid, command_line)

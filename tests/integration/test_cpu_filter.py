@@ -11,6 +11,7 @@ import pytest
 from lockflame.profile import CPU
 from sampler import cpu_filter
 from sampler.attach import choose_events, online_cpus, open_rings, system_wide
+from tests.support.needs import find_program
 from tests.support.process import Target, running
 from tests.support.recording import WITHOUT_BPF, lockflame_session, record, recorded, samples_by_pid, weight_of
 from tests.support.targets import build_target
@@ -56,6 +57,22 @@ def test_others_are_not_recorded(tmp_path: Path) -> None:
         family = {target.pid, *_descendants(target)}
     assert samples_by_pid(profile).keys() <= family
     assert not any("work_seventy" in function.name for function in profile.functions)
+
+
+def test_a_program_that_perf_starts_meanwhile_is_recorded_by_perf_too(tmp_path: Path) -> None:
+    """Build-ids in our records would make the kernel spoil those of perf, which then aborts."""
+    perf, program, data = find_program("perf"), build_target("split_70_30.c"), tmp_path / "perf.data"
+    command = [perf, "record", "-q", "-e", "cpu-clock", "-F", "99", "-g", "-o", data, "timeout", "1", program]
+    with (
+        running([program]) as target,
+        lockflame_session("record", "-d", 4, "-o", tmp_path / "p.pb.gz", "-p", target.pid) as session,
+    ):
+        session.wait_until_recording()
+        other = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert (other.returncode, other.stderr) == (124, "")  # timeout's
+        session.finish()
+    shown = subprocess.run([perf, "script", "-i", data], capture_output=True, text=True, check=True, timeout=60)
+    assert "work_seventy" in shown.stdout
 
 
 def _descendants(target: Target) -> set[int]:

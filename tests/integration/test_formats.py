@@ -20,7 +20,7 @@ from lockflame.pprof import encode
 from lockflame.profile import CPU, DELAY, SAMPLES, SampleType
 from tests.support.browser import chromium, opened
 from tests.support.cli import CliResult, lockflame_command, run_lockflame
-from tests.support.needs import NO_BPF, CannotTest, find_program
+from tests.support.needs import CannotTest, find_program
 from tests.support.paths import BUILD
 from tests.support.recording import function_names, weight_of
 from tests.support.targets import build_target
@@ -142,7 +142,7 @@ def test_speedscope_shows_the_functions_and_the_total(recorded: Path, tmp_path: 
 def test_perf_data_and_perf_script_give_the_same(tmp_path: Path) -> None:
     perf, target = needed("perf"), build_target("split_70_30.c")
     data, text = tmp_path / "perf.data", tmp_path / "perf.txt"
-    command = [perf, "record", "-q", NO_BPF, "-e", "cpu-clock", "-F", "499", "-g", "-o", data, "timeout", "2", target]
+    command = [perf, "record", "-q", "-e", "cpu-clock", "-F", "499", "-g", "-o", data, "timeout", "2", target]
     subprocess.run(command, check=False, capture_output=True, timeout=60)
     if not data.exists():
         pytest.skip("perf may not record here")

@@ -36,8 +36,6 @@ PACKAGES = {
     "sysbench": "sysbench",
     "unshare": "util-linux",
 }
-NO_BPF = "--no-bpf-event"
-"""For `perf record`, which aborts now and then (6.1) where BPF programs of other tests come and go."""
 SYSTEM_FOLDERS = ("/usr/sbin", "/sbin")
 POSTGRESQL = Path("/usr/lib/postgresql")
 

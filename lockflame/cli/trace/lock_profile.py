@@ -52,7 +52,7 @@ class LockTrace:
 
 def lock_trace(raw: RawRecording, trace: RawLockTrace, pid: int, command_line: str) -> LockTrace:
     """Decodes, symbolizes and names what was traced in process `pid`."""
-    decoded = decode_spool(raw.spool, raw.choice.stack_bytes > 0, {}, trace.sample_ids)
+    decoded = decode_spool(raw.spool, raw.choice.stack_bytes > 0, {}, trace.sample_ids, raw.choice.build_ids)
     found = decode_lock_trace(trace, decoded, raw.started_ns)
     events = tuple(of_family(decoded.events, {pid, *(process.pid for process in raw.snapshots)}))
     recording = Recording(

@@ -84,6 +84,16 @@ def test_a_short_build_id_is_not_filled_up() -> None:
     assert event.mapping.build_id == "abcd"
 
 
+def test_a_build_id_that_nobody_asked_for_is_a_device_and_inode() -> None:
+    """Another program's event makes the kernel set the bit in ours."""
+    asked = decode_all(mmap2(6, 10, 0x7000, 0x2000, 0x1000, b"/lib/x", BUILD_ID))
+    record = bytearray(mmap2(6, 10, 0x7000, 0x2000, 0x1000, b"/lib/x", (8, 1, 77)))
+    record[4:6] = mmap2(6, 10, 0x7000, 0x2000, 0x1000, b"/lib/x", BUILD_ID)[4:6]
+    decoded = decode(bytes(record), has_stacks=False, late_ids={}, build_ids=False)
+    assert decoded.events == (MapEvent(6, 10, FileMapping(0x7000, 0x9000, 0x1000, "/lib/x", (8, 1), 77, pid=10)),)
+    assert asked.events != decoded.events
+
+
 def test_a_path_may_hold_any_byte() -> None:
     event = event_of(mmap2(6, 10, 0x7000, 0x2000, 0, b"/tmp/\xff\n x"))
     assert isinstance(event, MapEvent)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from symbolize.unwind import StackEnd, unwind
-from tests.support.needs import NO_BPF
 from tests.unit.symbolize.unwind.code_map import MappedCode
 from tests.unit.symbolize.unwind.perf_data import read_perf_data
 from tests.unit.symbolize.unwind.perf_script import as_perf_prints, perf_script_stacks
@@ -37,7 +36,7 @@ def test_agreement_with_perf(command: list[str], tmp_path: Path) -> None:
     if not shutil.which("perf") or not shutil.which(command[0]):
         pytest.skip("needs perf and the program")
     path = str(tmp_path / "perf.data")
-    options = ["-q", NO_BPF, "-e", "cpu-clock", "-F", "999", "--call-graph", "dwarf,16384", "-o", path]
+    options = ["-q", "-e", "cpu-clock", "-F", "999", "--call-graph", "dwarf,16384", "-o", path]
     record = ["perf", "record", *options, "--"]
     subprocess.run([*record, *command], check=True, capture_output=True)
     data = read_perf_data(path)
