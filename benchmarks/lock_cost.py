@@ -178,8 +178,7 @@ def _bpftrace(script: str, program: Program) -> Iterator[int]:
     with running(command, wait_ready=False, stderr=subprocess.STDOUT) as tracer:
         tracer.wait_for_line(lambda line: line == "recording", 60)
         yield tracer.pid
-        tracer.process.send_signal(signal.SIGINT)
-        tracer.wait(60)
+        tracer.interrupt()
         if not FOUND.search("\n".join(tracer.lines)):
             raise ToolFailed(f"bpftrace {script} saw nothing: {tracer.lines[:5]}")
 

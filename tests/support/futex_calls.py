@@ -12,7 +12,6 @@ import bisect
 import contextlib
 import os
 import re
-import signal
 import struct
 import subprocess
 from collections import Counter
@@ -23,7 +22,7 @@ from pathlib import Path
 from elftools.elf.elffile import ELFFile
 
 from tests.support.needs import CannotTest, find_program
-from tests.support.process import Target, running
+from tests.support.process import running
 from tests.support.tracefs import WITH_TRACEFS
 
 FUTEX_WAIT, FUTEX_WAKE = 128, 129
@@ -121,13 +120,8 @@ def futex_calls(pid: int, lock_functions: tuple[str, ...]) -> Iterator[FutexCall
     with running(command, wait_ready=False, stderr=subprocess.STDOUT) as tracer:
         tracer.wait_until_ready(60)
         yield counted
-        _end(tracer)
+        tracer.interrupt()
         _count(tracer.lines, counted, load_address, _no_locks(pid), lock_functions)
-
-
-def _end(tracer: Target) -> None:
-    tracer.process.send_signal(signal.SIGINT)
-    tracer.wait(60)
 
 
 def _count(

@@ -67,6 +67,17 @@ class Target:
         self.wait(timeout)
         return self.last_json()
 
+    def interrupt(self, patience: float = 15, timeout: float = 60) -> int:
+        """Ask it to end by SIGINT, a second time after `patience` seconds; returns its exit status.
+
+        bpftrace 0.17 loses a SIGINT that comes while it doesn't sleep; a second one ends it while it prints.
+        """
+        self.process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.wait(patience)
+        self.process.send_signal(signal.SIGINT)
+        return self.wait(timeout)
+
     def last_json(self) -> dict[str, Any]:
         """The JSON object in the last line printed so far."""
         if not self.lines or not self.lines[-1].startswith("{"):

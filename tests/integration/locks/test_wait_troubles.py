@@ -80,8 +80,7 @@ def bpftrace(pid: int, counts: dict[str, int]) -> Iterator[None]:
     command = [*WITH_TRACEFS, find_program("bpftrace"), "-B", "line", "-e", COUNT_WAITS.format(pid=pid)]
     with running(command, stderr=subprocess.STDOUT) as tracer:
         yield
-        tracer.process.send_signal(signal.SIGINT)
-        tracer.wait()
+        tracer.interrupt()
         for line in tracer.lines:
             name, _, value = line.partition(": ")
             if name in ("@begun", "@ended"):

@@ -180,8 +180,7 @@ def test_latency_buckets_are_bpftraces() -> None:
             time.sleep(SETTLED_S)
             truth = begin(target)
             (histogram,) = trace.objects()
-            bpftrace.process.send_signal(signal.SIGINT)
-            bpftrace.wait()
+            bpftrace.interrupt()
     scale = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
     lines = [re.match(r"\[(\d+)([KMG]?), .*\) +(\d+) \|", line) for line in bpftrace.lines]
     theirs = {(int(line[1]) * scale[line[2]]).bit_length(): int(line[3]) for line in lines if line and line[3] != "0"}
