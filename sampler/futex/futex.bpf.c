@@ -68,6 +68,7 @@ struct thread {
     u8 padding[2];
     u64 code_start, code_bytes; // as in its target
     struct registers registers;
+    u64 gap, charged; // what nobody was charged with when it was woken last, and what all had been by then
 };
 
 // What was waited for a word by a time t is `waiting * t + balance`: each wait adds its end's time and takes away its
@@ -302,11 +303,14 @@ static inline void count_end(struct lock *lock, struct thread *thread, u64 now, 
     } else {
         __sync_fetch_and_add(&lock->balance, duration);
     }
+    thread->gap = 0;
     if (end == END_WOKEN && lock->is_free) {
         u64 gap = uncharged(lock, now);
         lock->is_free = 0;
         __sync_fetch_and_add(&lock->charged, gap);
         __sync_fetch_and_add(&lock->unowned, gap);
+        thread->gap = gap;
+        thread->charged = lock->charged;
     }
     __sync_fetch_and_add(&lock->left, 1);
     if (end >= 0 && end < ENDS)
@@ -338,6 +342,16 @@ static inline void take_back(struct thread *thread)
     lose(LOSS_MISSED_END);
 }
 
+// Who is woken and waits again without having given the lock back has found it taken: it wasn't free, and who took it
+// meanwhile is charged after all, at the next release. Called between `entered` and `left`.
+static inline void charge_gap(struct lock *lock, u64 gap, u64 charged)
+{
+    if (lock->charged != charged)
+        return;
+    __sync_fetch_and_add(&lock->charged, -gap);
+    __sync_fetch_and_add(&lock->unowned, -gap);
+}
+
 static inline int begin_wait(u64 address, u32 operation, u32 is_private, u32 value, struct registers *registers)
 {
     u64 ids = current_ids(), now = bpf_ktime_get_ns();
@@ -366,6 +380,9 @@ static inline int begin_wait(u64 address, u32 operation, u32 is_private, u32 val
         read_user(&owner, sizeof owner, (void *)(address + OWNER_OFFSET));
     if (is_pi)
         read_user(&owner, sizeof owner, (void *)address);
+    u64 gap = thread->gap, is_again = thread->is_contended && value == CONTENDED_VALUE;
+    if (!is_again || thread->key.address != address || thread->key.space != key.space)
+        gap = 0;
     thread->key = key;
     thread->pid = pid;
     thread->owner = owner & TID_MASK;
@@ -389,6 +406,8 @@ static inline int begin_wait(u64 address, u32 operation, u32 is_private, u32 val
             __sync_fetch_and_add(&lock->entered, 1);
             __sync_fetch_and_add(&lock->waiting, 1);
             __sync_fetch_and_add(&lock->balance, -now);
+            if (gap)
+                charge_gap(lock, gap, thread->charged);
             __sync_fetch_and_add(&lock->left, 1);
         }
     }

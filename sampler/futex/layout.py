@@ -26,9 +26,9 @@ KEY = struct.Struct("<QII")
 """struct key: address, pid, space."""
 BUDGET = struct.Struct("<QQQQ")
 """struct budget: period_ns and what the kernel keeps there."""
-THREAD = struct.Struct("<Q16sIIBBBBBB2xQQ21Q")
+THREAD = struct.Struct("<Q16sIIBBBBBB2xQQ21Q16x")
 """struct thread: start_ns, key, owner, pid, operation, budget, is_counted, has_registers, is_contended,
-restarts, code_start, code_bytes, registers."""
+restarts, code_start, code_bytes, registers, gap, charged (of the kernel's own)."""
 LOCK = struct.Struct(f"<QQQqQQQQQQ{ENDS}QIIIIQQ{BUCKETS}Q")
 """struct lock: entered, left, waiting, balance, charged, credit, next_sample, next_release_sample, max_ns, first_ns,
 ends, pid, owner, operation, budget, is_free, unowned, buckets."""

@@ -1,11 +1,12 @@
 // One mutex, LOCK_shared: those that hold it long are others than those that wait for it.
 //
-//     lock_holder [--threads N] [--seconds S] [--log FILE] [--hold sleep|burn]
+//     lock_holder [--threads N] [--seconds S] [--log FILE] [--hold sleep|burn] [--no-pause 1]
 //
 // A quarter of the threads (at least one) hold it for some 2 ms in slow_update -> hold_long, as many for some 0.3 ms
 // in middle_scan -> hold_medium, the others for 20 us in quick_lookup -> wait_short. Each of these three takes and
 // releases the lock itself, and is a category: the log (lock_truth.h) has its waits, and the times in which it held the
-// lock.
+// lock. Between two turns they pause, unless told not to: then they take the lock again before the one that they woke
+// for it has run.
 // So each moment of a wait belongs to the category that held the lock then. Between a release and the next thread's
 // taking of the lock nobody holds it: the time that its wake-up takes.
 #include "lock_truth.h"
@@ -66,7 +67,8 @@ extern "C" NAMED void *serve(void *argument)
     random_state = worker->seed;
     while (!truth_ending()) {
         worker->turn();
-        nap(about(worker->pause_ns, &random_state));
+        if (worker->pause_ns)
+            nap(about(worker->pause_ns, &random_state));
     }
     return nullptr;
 }
@@ -75,12 +77,13 @@ int main(int argc, char **argv)
 {
     const int threads = static_cast<int>(number_option(argc, argv, "--threads", 8));
     const int quarter = threads / 4 > 0 ? threads / 4 : 1;
+    const bool pauses = !number_option(argc, argv, "--no-pause", 0);
     truth_open(argc, argv, categories);
     std::vector<Worker> workers(threads);
     for (int index = 0; index < threads; index++) {
         Worker &worker = workers[index];
         worker.turn = index < quarter ? slow_update : index < 2 * quarter ? middle_scan : quick_lookup;
-        worker.pause_ns = (index < quarter ? 2000 : index < 2 * quarter ? 1000 : 300) * microsecond;
+        worker.pause_ns = !pauses ? 0 : (index < quarter ? 2000 : index < 2 * quarter ? 1000 : 300) * microsecond;
         worker.seed = static_cast<uint32_t>(index + 1) * 7919;
         truth_start(&worker.thread, serve, &worker);
     }

@@ -101,9 +101,16 @@ def test_rust_locks(kind: str, lock: str, shown: str, tmp_path: Path) -> None:
     assert_exact(watched, sum(entry.total_ns for entry in found), *set(watched.truth.result["categories"]) - {"ending"})
 
 
-def test_holders(tmp_path: Path) -> None:
-    """Each second that was waited belongs to who held the lock in it."""
-    watched = watch(tmp_path, build_target("lock_holder.cpp"), "--threads", 6, seconds=3, arguments=("-F", 399))
+@pytest.mark.parametrize(
+    "options", [(), ("--hold", "burn", "--no-pause", 1)], ids=["in-turn", "taken-before-the-woken"]
+)
+def test_holders(options: tuple[object, ...], tmp_path: Path) -> None:
+    """Each second that was waited belongs to who held the lock in it.
+
+    Also where the CPUs are busy: whoever gives it back takes it again before the one that was woken has run.
+    """
+    target = (build_target("lock_holder.cpp"), "--threads", 6, *options)
+    watched = watch(tmp_path, *target, seconds=3, arguments=("-F", 399))
     lock = watched.lock("LOCK_shared")
     assert lock.has_owner
     caused = sum(
