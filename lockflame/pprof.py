@@ -51,7 +51,10 @@ _OPERATIONS = {operation.value: operation for operation in FutexOperation}
 _ENDS = tuple(field.name for field in fields(WaitEnds))
 # What a lock's message has under the same name.
 _LOCK_TEXTS = ("symbol", "name", "kind")
-_LOCK_VALUES = ("pid", "address", "has_owner", "is_idle", "total_ns", "max_ns", "threads", "unreleased_ns")
+_LOCK_VALUES = (
+    *("pid", "address", "has_owner", "is_idle"),
+    *("total_ns", "max_ns", "threads", "unreleased_ns", "woken_ns"),
+)
 
 
 def encode(profile: Profile) -> bytes:
@@ -334,7 +337,7 @@ def _lock(message: LockMessage) -> Lock:
     ends = WaitEnds(**{name: getattr(message, name) for name in _ENDS})
     values = {name: getattr(message, name) for name in (*_LOCK_VALUES, *_LOCK_TEXTS)}
     held = HoldTimes(message.holds, message.held_ns, message.held_max_ns, held_histogram)
-    counts = (*histogram, message.total_ns, message.max_ns, message.threads, message.unreleased_ns)
+    counts = (*histogram, message.total_ns, message.max_ns, message.threads, message.unreleased_ns, message.woken_ns)
     counts += (held.count, held.total_ns, held.max_ns, *held_histogram)
     if min(*counts, *(getattr(ends, name) for name in _ENDS)) < 0:
         raise _Invalid("a lock has a count below 0")

@@ -198,6 +198,9 @@ class Lock:
     """How many threads waited."""
     unreleased_ns: int = 0
     """Time waited that no release was charged with: nobody had given the lock back by the end of the recording."""
+    woken_ns: int = 0
+    """Time waited since the lock was given back, and before the thread that was woken for it ran: nobody is known to
+    have held it. Releases are charged with it in proportion to the rest. Known of locks with an owner."""
     name: str = ""
     """Its symbol, or the class that it belongs to by the sites which take it: the same for all locks of a class."""
     kind: str = ""

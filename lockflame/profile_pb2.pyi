@@ -227,7 +227,7 @@ class Recording(_message.Message):
     def __init__(self, command: _Optional[str] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., kernel: _Optional[str] = ..., started_unix_ns: _Optional[int] = ..., duration_ns: _Optional[int] = ..., event: _Optional[str] = ..., frequency_asked_hz: _Optional[int] = ..., cpu_time_ns: _Optional[int] = ..., samples: _Optional[int] = ..., lost: _Optional[int] = ..., throttled: _Optional[int] = ..., truncated: _Optional[int] = ..., unresolved: _Optional[int] = ..., skipped: _Optional[int] = ..., kernel_frames: _Optional[bool] = ..., stack_bytes: _Optional[int] = ..., notes: _Optional[_Iterable[str]] = ..., probes: _Optional[str] = ..., wait_samples: _Optional[int] = ..., holder_samples: _Optional[int] = ..., waits_left_out: _Optional[int] = ..., waits_unseen: _Optional[int] = ..., run_delay_ns: _Optional[int] = ...) -> None: ...
 
 class Lock(_message.Message):
-    __slots__ = ("pid", "address", "memory", "operation", "symbol", "name", "kind", "has_owner", "is_idle", "woken", "timed_out", "value_changed", "interrupted", "failed", "still_open", "total_ns", "max_ns", "threads", "unreleased_ns", "histogram", "holds", "held_ns", "held_max_ns", "held_histogram")
+    __slots__ = ("pid", "address", "memory", "operation", "symbol", "name", "kind", "has_owner", "is_idle", "woken", "timed_out", "value_changed", "interrupted", "failed", "still_open", "total_ns", "max_ns", "threads", "unreleased_ns", "woken_ns", "histogram", "holds", "held_ns", "held_max_ns", "held_histogram")
     PID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_FIELD_NUMBER: _ClassVar[int]
@@ -247,6 +247,7 @@ class Lock(_message.Message):
     MAX_NS_FIELD_NUMBER: _ClassVar[int]
     THREADS_FIELD_NUMBER: _ClassVar[int]
     UNRELEASED_NS_FIELD_NUMBER: _ClassVar[int]
+    WOKEN_NS_FIELD_NUMBER: _ClassVar[int]
     HISTOGRAM_FIELD_NUMBER: _ClassVar[int]
     HOLDS_FIELD_NUMBER: _ClassVar[int]
     HELD_NS_FIELD_NUMBER: _ClassVar[int]
@@ -271,9 +272,10 @@ class Lock(_message.Message):
     max_ns: int
     threads: int
     unreleased_ns: int
+    woken_ns: int
     histogram: _containers.RepeatedScalarFieldContainer[int]
     holds: int
     held_ns: int
     held_max_ns: int
     held_histogram: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, pid: _Optional[int] = ..., address: _Optional[int] = ..., memory: _Optional[int] = ..., operation: _Optional[int] = ..., symbol: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., has_owner: _Optional[bool] = ..., is_idle: _Optional[bool] = ..., woken: _Optional[int] = ..., timed_out: _Optional[int] = ..., value_changed: _Optional[int] = ..., interrupted: _Optional[int] = ..., failed: _Optional[int] = ..., still_open: _Optional[int] = ..., total_ns: _Optional[int] = ..., max_ns: _Optional[int] = ..., threads: _Optional[int] = ..., unreleased_ns: _Optional[int] = ..., histogram: _Optional[_Iterable[int]] = ..., holds: _Optional[int] = ..., held_ns: _Optional[int] = ..., held_max_ns: _Optional[int] = ..., held_histogram: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, pid: _Optional[int] = ..., address: _Optional[int] = ..., memory: _Optional[int] = ..., operation: _Optional[int] = ..., symbol: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., has_owner: _Optional[bool] = ..., is_idle: _Optional[bool] = ..., woken: _Optional[int] = ..., timed_out: _Optional[int] = ..., value_changed: _Optional[int] = ..., interrupted: _Optional[int] = ..., failed: _Optional[int] = ..., still_open: _Optional[int] = ..., total_ns: _Optional[int] = ..., max_ns: _Optional[int] = ..., threads: _Optional[int] = ..., unreleased_ns: _Optional[int] = ..., woken_ns: _Optional[int] = ..., histogram: _Optional[_Iterable[int]] = ..., holds: _Optional[int] = ..., held_ns: _Optional[int] = ..., held_max_ns: _Optional[int] = ..., held_histogram: _Optional[_Iterable[int]] = ...) -> None: ...

@@ -34,6 +34,7 @@ def wait_json(table: WaitTable, row: WaitRow) -> dict[str, Any]:
         "contended_cpu_ns": row.contended_cpu_ns,
         "caused_ns": row.caused_ns,
         "unreleased_ns": row.unreleased_ns,
+        "woken_ns": row.woken_ns,
         **asdict(row.ends),
         "histogram": [[upper_ns, count] for upper_ns, count in buckets(row.histogram)],
         "wait_path": list(row.wait_path),

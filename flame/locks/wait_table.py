@@ -28,10 +28,10 @@ ASCENDING = frozenset({"lock", "kind"})
 class WaitRow:
     """A lock, or all locks of a class: those of the same name and kind. Times are in nanoseconds.
 
-    Exact, from the kernel's counts: `waits`, `ends`, `total_ns`, `max_ns`, `histogram`, `unreleased_ns`. `threads` is
-    exact for one address; for several it is at least so many, as their counts may be of the same threads. The quantiles
-    lie in the right bucket of the histogram, and so within a factor of two. `share` is `total_ns` of the recording's
-    duration: how many threads waited at a time, on average. `caused_ns` is what releases are charged with;
+    Exact, from the kernel's counts: `waits`, `ends`, `total_ns`, `max_ns`, `histogram`, `unreleased_ns`, `woken_ns`.
+    `threads` is exact for one address; for several it is at least so many, as their counts may be of the same threads.
+    The quantiles lie in the right bucket of the histogram, and so within a factor of two. `share` is `total_ns` of the
+    recording's duration: how many threads waited at a time, on average. `caused_ns` is what releases are charged with;
     `has_owner` says that they are holders, else whoever woke the waiters. `contended_cpu_ns` is the CPU time spent
     where the waits are. Paths are functions' names, the lock's caller first; empty where no sample shows one.
     """
@@ -52,6 +52,7 @@ class WaitRow:
     contended_cpu_ns: int
     caused_ns: int
     unreleased_ns: int
+    woken_ns: int
     has_owner: bool
     histogram: tuple[int, ...]
     ends: WaitEnds
@@ -183,6 +184,7 @@ def _row(profile: Profile, members: list[int], sampled: _Sampled) -> WaitRow:
         contended_cpu_ns=sampled.contended_cpu_ns,
         caused_ns=sampled.caused_ns,
         unreleased_ns=sum(lock.unreleased_ns for lock in locks),
+        woken_ns=sum(lock.woken_ns for lock in locks),
         has_owner=2 * sum(lock.total_ns for lock in locks if lock.has_owner) > total_ns,
         histogram=histogram,
         ends=ends,
@@ -268,6 +270,7 @@ def _row_without_waits(lock: str, kind: str) -> WaitRow:
         contended_cpu_ns=0,
         caused_ns=0,
         unreleased_ns=0,
+        woken_ns=0,
         has_owner=False,
         histogram=(0,) * HISTOGRAM_BUCKETS,
         ends=WaitEnds(),

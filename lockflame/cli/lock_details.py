@@ -48,7 +48,8 @@ def _lines(table: WaitTable, row: WaitRow) -> Iterator[str]:
 
 
 def _counts(row: WaitRow) -> Iterator[str]:
-    from flame.text import amount, counted
+    from flame.text import amount, counted, percent
+    from lockflame.cli.lock_waits import WOKEN
 
     def time(time_ns: int) -> str:
         return amount(time_ns, "nanoseconds")
@@ -66,6 +67,8 @@ def _counts(row: WaitRow) -> Iterator[str]:
         yield f"  {time(row.contended_cpu_ns)} of CPU time where it is contended"
     if row.unreleased_ns:
         yield f"  {time(row.unreleased_ns)} of it for which nobody gave the lock back before the recording ended"
+    if row.woken_ns:
+        yield f"  {time(row.woken_ns)} of it ({percent(row.woken_ns, row.total_ns)}) {WOKEN}"
 
 
 def _ends(ends: WaitEnds) -> str:

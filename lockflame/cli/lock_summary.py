@@ -36,8 +36,8 @@ def print_wait_summary(profile: Profile, full_names: bool) -> None:
 
 
 def _say_lock(row: WaitRow, full_names: bool) -> None:
-    from flame.text import amount
-    from lockflame.cli.lock_waits import lock_text, path_text
+    from flame.text import amount, percent
+    from lockflame.cli.lock_waits import WOKEN, is_mostly_woken, lock_text, path_text
 
     total, p99, longest = (amount(value, "nanoseconds") for value in (row.total_ns, row.p99_ns, row.max_ns))
     say(
@@ -49,3 +49,5 @@ def _say_lock(row: WaitRow, full_names: bool) -> None:
     ):
         if path:
             say(f"{who:>21}  {path}")
+    if is_mostly_woken(row):
+        say(f"{'woken':>21}  {percent(row.woken_ns, row.total_ns)} of it was waited {WOKEN}")

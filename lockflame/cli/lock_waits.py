@@ -45,6 +45,9 @@ OTHER_COLUMNS_WIDTH = 130
 """More than the columns of numbers and kinds can take up."""
 NAMES_SHOWN = 5
 ADDRESS_LENGTH_MOST = 18
+WOKEN = "after it was given back, before the thread that was woken for it ran"
+WOKEN_SHARE_LEAST = 0.5
+"""From then on it isn't the holder that makes the others wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,9 @@ def show_waits(profile: Profile, rules: LockRules, options: Options) -> None:
     else:
         _print_table(shown)
     _say_conclusion(table, chosen, len(shown))
+    if options.lock is None:
+        for note in woken_notes(shown):
+            say(f"lockflame: note: {note}")
     if options.lock is None and not options.idle:
         _say_idle(table)
     for note in loss_notes(profile.recording):
@@ -107,6 +113,22 @@ def idle_text(rows: Sequence[WaitRow]) -> str:
     idle = [row for row in rows if row.is_idle]
     total_ns = sum(row.total_ns for row in idle)
     return f"{amount(total_ns, 'nanoseconds')} in {counted(len(idle), 'lock')}" if idle else ""
+
+
+def is_mostly_woken(row: WaitRow) -> bool:
+    """Whether most of what was waited for a lock wasn't for who held it, but for the woken thread to run."""
+    return bool(row.woken_ns) and row.woken_ns >= WOKEN_SHARE_LEAST * row.total_ns
+
+
+def woken_notes(rows: Sequence[WaitRow]) -> list[str]:
+    """Which of these locks were waited for because CPUs were short, or slow to wake."""
+    from flame.text import percent
+
+    return [
+        f"{lock_text(row)}: {percent(row.woken_ns, row.total_ns)} of the time was waited {WOKEN}"
+        for row in rows
+        if is_mostly_woken(row)
+    ]
 
 
 def loss_notes(info: RecordingInfo) -> list[str]:

@@ -33,6 +33,7 @@ NOTES_MOST = 20
 
 _VALUE_MOST = 2**63 - 1
 _ENDS = tuple(field.name for field in fields(WaitEnds))
+_LOCK_TIMES = ("total_ns", "unreleased_ns", "woken_ns")
 _TEXTS, _FUNCTION_WIDTH = 3, 4
 _LOCATION_WIDTH = 4
 _SUMMED = (
@@ -248,14 +249,13 @@ def sorted_by(
 def _together(first: Lock, second: Lock) -> Lock:
     """A lock of two recordings. Waits, times and buckets are added; the threads are at least those of the larger."""
     ends = {name: getattr(first.ends, name) + getattr(second.ends, name) for name in _ENDS}
-    total_ns, unreleased_ns = first.total_ns + second.total_ns, first.unreleased_ns + second.unreleased_ns
+    times = {name: getattr(first, name) + getattr(second, name) for name in _LOCK_TIMES}
     histogram = _added(first.histogram, second.histogram)
-    _check((*ends.values(), total_ns, unreleased_ns, *histogram), "the sums of a lock")
+    _check((*ends.values(), *times.values(), *histogram), "the sums of a lock")
     return replace(
         first,
         ends=WaitEnds(**ends),
-        total_ns=total_ns,
-        unreleased_ns=unreleased_ns,
+        **times,
         max_ns=max(first.max_ns, second.max_ns),
         histogram=histogram,
         threads=max(first.threads, second.threads),

@@ -165,6 +165,26 @@ def test_what_was_lost_is_said(locks: Locks) -> None:
     assert "note: 1 wait couldn't be followed" in err
 
 
+def mostly_woken() -> Profile:
+    """`a_server` without the CPU time for those who are woken for LOCK_open, and little for those of the class."""
+    profile = a_server()
+    first, second, *others = profile.locks
+    late = (replace(first, woken_ns=24 * MS), replace(second, woken_ns=19 * MS))
+    return replace(profile, locks=(*late, *others))
+
+
+def test_a_lock_whose_woken_waiters_get_no_cpu_is_said(locks: Locks, capsys: pytest.CaptureFixture[str]) -> None:
+    what = "after it was given back, before the thread that was woken for it ran"
+    notes = [line for line in locks(mostly_woken())[2].splitlines() if what in line]
+    assert notes == [
+        f"lockflame: note: LOCK_open\N{REPLACEMENT CHARACTER}[31m: 80 % of the time was waited {what}",
+    ]
+    assert f"  19 ms of it (47.5 %) {what}" in locks(mostly_woken(), "--lock", "set_query")[1].splitlines()
+    print_wait_summary(mostly_woken(), False)
+    said = [line.strip() for line in capsys.readouterr().err.splitlines() if what in line]
+    assert said == [f"woken  80 % of it was waited {what}"]
+
+
 def test_a_recording_without_a_wait(locks: Locks) -> None:
     profile = profile_with_locks([], [Taken("main", cpu=5)])
     assert locks(profile)[::2] == (0, "lockflame: no thread waited for a lock that others hold\n")

@@ -50,6 +50,7 @@ def two_connections() -> tuple[list[Lock], list[Taken]]:
             histogram=histogram_of([5, 5, 20]),
             threads=2,
             unreleased_ns=4,
+            woken_ns=7,
         ),
         lock_of(70, address=0x2000, ends=WaitEnds(woken=1, still_open=1), max_ns=60, histogram=histogram_of([10, 60])),
     ]
@@ -72,7 +73,7 @@ def test_a_class_is_one_row_of_exact_counts() -> None:
     assert row.ends == WaitEnds(woken=3, timed_out=1, still_open=1)
     assert row.histogram == histogram_of([5, 5, 20, 10, 60])
     assert row.share == pytest.approx(100 / SECOND)
-    assert (row.caused_ns, row.unreleased_ns, row.has_owner) == (96, 4, True)
+    assert (row.caused_ns, row.unreleased_ns, row.woken_ns, row.has_owner) == (96, 4, 7, True)
     assert row.members == (1, 0)
     assert row.wait_path == ("set_query", "serve", "run")
     assert row.hold_path == ("show", "list", "main")
@@ -119,7 +120,7 @@ def test_the_keys_that_readers_of_json_rely_on() -> None:
     promised = {
         "lock": "lock taken in set_query", "kind": "mutex", "addresses": 2, "waits": 5, "threads": 2, "total_ns": 100,
         "mean_ns": 20, "max_ns": 60, "contended_cpu_ns": 0, "holders_are": "holders", "woken": 3, "still_open": 1,
-        "caused_ns": 96, "unreleased_ns": 4,
+        "caused_ns": 96, "unreleased_ns": 4, "woken_ns": 7,
     }  # fmt: skip
     assert {key: found[key] for key in promised} == promised
     assert found["histogram"] == [[8, 2], [16, 1], [32, 1], [64, 1]]

@@ -103,6 +103,7 @@ FULL = 2**63 - 1
     [
         {"total_ns": FULL},
         {"unreleased_ns": FULL},
+        {"woken_ns": FULL},
         {"ends": WaitEnds(woken=FULL)},
         {"histogram": (FULL, *[0] * (HISTOGRAM_BUCKETS - 1))},
         {"held": HoldTimes(1, FULL, 1, (0,) * HISTOGRAM_BUCKETS)},
