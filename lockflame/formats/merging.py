@@ -225,7 +225,7 @@ class _Merger:
         if float(np.abs(values.astype(np.float64)).sum(axis=0).max(initial=0)) > _VALUE_MOST:
             raise _beyond("their sums")
         order, firsts = sorted_by(stack, thread, lock)
-        sums = np.add.reduceat(values[order], firsts, axis=0) if len(firsts) else values
+        sums = np.add.reduceat(np.take(values, order, axis=0), firsts, axis=0) if len(firsts) else values
         kept = order[firsts]
         return SampleColumns(stack[kept], thread[kept], sums, lock[kept])
 
@@ -233,17 +233,26 @@ class _Merger:
 def sorted_by(
     stack: NDArray[np.int32], thread: NDArray[np.int32], lock: NDArray[np.int32]
 ) -> tuple[Ints, NDArray[np.int64]]:
-    """The order of rows by stack, thread and lock (-1 or more), and where in it each different one begins."""
+    """The order of rows by stack, thread and lock (-1 or more), and where in it each different one begins.
+
+    Equal rows keep their order.
+    """
     locks = int(lock.max(initial=-1)) + 2
     inner = thread * np.int64(locks) + lock + 1
     width = (int(thread.max(initial=0)) + 1) * locks
     if (int(stack.max(initial=0)) + 1) * width > _VALUE_MOST:
         kinds, inner = np.unique(inner, return_inverse=True)
         width = len(kinds)
-    # One column is sorted far sooner than three.
+    # One column is sorted far sooner than three, and numbers sooner than the places where they are.
     key = stack * np.int64(width) + inner
-    order = np.argsort(key, kind="stable")
-    return order, np.flatnonzero(np.diff(key[order], prepend=-1))
+    place_bits = len(key).bit_length()
+    if int(key.max(initial=0)) >> (63 - place_bits):
+        order = np.argsort(key, kind="stable")
+        key = key[order]
+    else:
+        both = np.sort(key << np.int64(place_bits) | np.arange(len(key)))
+        order, key = both & np.int64((1 << place_bits) - 1), both >> np.int64(place_bits)
+    return order, np.flatnonzero(np.diff(key, prepend=-1))
 
 
 def _together(first: Lock, second: Lock) -> Lock:
