@@ -18,8 +18,10 @@ REST_KEY = bytes(layout.KEY.size)
 """Stands for all the words that the table had no room for."""
 LAST_OWNER = slice(10 + layout.ENDS, 12 + layout.ENDS)
 """Where a lock's pid and its last owner stand among the fields of `layout.LOCK`."""
-OWNERS_LEAST = 0.5
-"""Of the sampled waits for a mutex, as many have to find a thread of the process where its owner stands."""
+OWNERS_LEAST, OWNED_LEAST = 0.5, 0.05
+"""Of what sampled waits for a mutex find where its owner stands, other than 0, as much has to be a thread of the process;
+and of these waits, as many have to find one. glibc's owner is 0 while the lock is being taken or given back, which of a
+lock that is held for a microsecond is half of the time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,12 +155,15 @@ def _with_owner(
     locks = len(values)
     waits = np.flatnonzero(sampled.is_wait)
     pid = decoded.samples.pid[sampled.rows[waits]].astype(np.int64)
-    is_thread = np.isin(pid << 32 | sampled.owner[waits], threads) & (sampled.owner[waits] > 0)
-    found, count = np.zeros(locks), np.zeros(locks)
-    np.add.at(count, sampled.lock[waits], 1)
-    np.add.at(found, sampled.lock[waits], is_thread)
+    is_owned = sampled.owner[waits] > 0
+    is_thread = np.isin(pid << 32 | sampled.owner[waits], threads) & is_owned
+    lock = sampled.lock[waits]
+    count, owned, found = (
+        np.bincount(lock, weights, minlength=locks) for weights in (np.ones(len(lock)), is_owned, is_thread)
+    )
     is_last_thread = (last[:, 1] > 0) & np.isin(last[:, 0] << 32 | last[:, 1], threads)
-    return np.where(count > 0, found >= OWNERS_LEAST * count, is_last_thread)
+    is_owner = (found >= OWNERS_LEAST * owned) & (found >= OWNED_LEAST * count)
+    return np.where(count > 0, is_owner, is_last_thread)
 
 
 def _word(
