@@ -19,9 +19,9 @@ REST_KEY = bytes(layout.KEY.size)
 LAST_OWNER = slice(10 + layout.ENDS, 12 + layout.ENDS)
 """Where a lock's pid and its last owner stand among the fields of `layout.LOCK`."""
 OWNERS_LEAST, OWNED_LEAST = 0.5, 0.05
-"""Of what sampled waits for a mutex find where its owner stands, other than 0, as much has to be a thread of the process;
-and of these waits, as many have to find one. glibc's owner is 0 while the lock is being taken or given back, which of a
-lock that is held for a microsecond is half of the time."""
+"""Of what sampled waits find where a mutex has its owner, other than 0, as much has to be a thread of the process; and
+of these waits, as many have to find one. glibc's owner is 0 while the lock is being taken or given back: half of the
+time, of a lock that is held for a microsecond."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

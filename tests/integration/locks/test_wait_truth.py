@@ -20,8 +20,8 @@ EXACT = 0.02
 # What a target measures around a lock call is more than the sleep within it: some microseconds for each.
 OVERHEAD_NS = 20_000
 # A path is charged with its ways into the calls that take and release the lock as well; and one that takes the lock and
-# gives it back while a thread that was woken for it waits for a CPU isn't seen. Seen: 0.000 to 0.016. Charging those who
-# wait, or by the number of holds, would be wrong by 0.46 or more.
+# gives it back while a thread that was woken for it waits for a CPU isn't seen. Seen: 0.000 to 0.016. Charging those
+# who wait, or by the number of holds, would be wrong by 0.46 or more.
 WRONG_HOLDER = 0.1
 
 
