@@ -21,6 +21,7 @@ _PATHS = 5
 _CALLERS = 2
 _LINE_CHARACTERS = 118
 _FEW_STACKS = 100
+_WOKEN_MUCH = 0.1
 _HEADINGS = {
     ViewName.WAIT: "Time waited for locks",
     ViewName.HOLDER: "Time that others waited, by who released the lock",
@@ -67,6 +68,8 @@ def lock_completeness(profile: Profile, layout: Layout, view: ViewName) -> list[
     spread = "and so is that of each path" if is_trace(profile) else "their distribution over paths is sampled"
     facts.append(Fact(f"times of locks are exact, {spread}"))
     facts += _unclear(profile)
+    if view is not ViewName.WAIT:
+        facts += _woken(profile)
     facts += [
         _missing(recording.waits_left_out, "on locks that there was no room for"),
         _missing(recording.waits_unseen, "unseen"),
@@ -90,6 +93,8 @@ def _known(locks: list[Lock]) -> str:
     if waits:
         words.append(f"{amount(total_ns // waits, 'nanoseconds')} on average")
     words.append(f"longest {amount(max(lock.max_ns for lock in locks), 'nanoseconds')}")
+    if woken_ns := sum(lock.woken_ns for lock in locks):
+        words.append(f"{percent(woken_ns, total_ns)} of it after a release, before the woken thread ran")
     if len(locks) > 1:
         words.append(f"{len(locks):,} addresses")
     return ", ".join(words)
@@ -232,6 +237,17 @@ def _on_stacks(profile: Profile, weights: NDArray[np.int64], hits: NDArray[np.bo
     stacks = profile.stacks
     counts = np.concatenate((np.zeros(1, np.int64), np.cumsum(hits, dtype=np.int64)))
     return int(weights[counts[stacks.offsets[1:]] > counts[stacks.offsets[:-1]]].sum())
+
+
+def _woken(profile: Profile) -> list[Fact]:
+    """How much of what was waited for the picture's locks its holders have no part in."""
+    used: list[int] = np.unique(profile.samples.lock).tolist()
+    locks = [profile.locks[index] for index in used if index >= 0]
+    total_ns, woken_ns = sum(lock.total_ns for lock in locks), sum(lock.woken_ns for lock in locks)
+    if not woken_ns:
+        return []
+    text = f"{percent(woken_ns, total_ns)} was waited after a release, before the woken thread ran"
+    return [Fact(f"{text}: shared out to the holders", warns=woken_ns > _WOKEN_MUCH * total_ns)]
 
 
 def _taken(stacks: int, whose: str, *, is_exact: bool) -> Fact:

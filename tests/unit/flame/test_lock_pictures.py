@@ -147,6 +147,18 @@ def test_truncated_stacks_are_weighed_by_their_time():
     assert "25 % of the time on truncated stacks" in words(picture("wait", lock_profile(rows, [lock("m")])), "strong")
 
 
+@pytest.mark.parametrize("name", LOCK_VIEWS)
+def test_time_that_no_holder_has_a_part_in_is_told(name):
+    """Only where holders are drawn."""
+    profile = small_profile()
+    first, *others = profile.locks
+    late = replace(profile, locks=(replace(first, woken_ns=first.total_ns // 2), *others))
+    said = "was waited after a release, before the woken thread ran: shared out to the holders"
+    assert (said in words(picture(name, late), "warning")) == (name != "wait")
+    assert said not in picture(name)
+    assert "50 % of it after a release, before the woken thread ran" in picture(name, late)
+
+
 def test_time_without_a_path_is_told():
     rows = [(("start", "f", *WAITING), "m", 0, 40), (("start", "f"), "m", 0, -30)]
     profile = lock_profile(rows, [lock("m")])
