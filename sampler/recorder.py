@@ -10,7 +10,6 @@ import os
 import select
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -160,7 +159,7 @@ class Recorder:
                 # First: compiling them may take seconds.
                 self._probes = make_probes(pid, by_cpu, self._rings)
             elif may_filter(self.choice):
-                self._probes = _cpu_filter(pid, by_cpu, self._rings)
+                self._probes = self._cpu_filter(pid, by_cpu)
             if self._probes is not None:
                 self.choice = by_cpu
             else:
@@ -293,6 +292,20 @@ class Recorder:
                     self._notes.append(f"More samples than counted may be lost on CPU {ring.cpu}: {reason}.")
                 ring.drain(self._spool.fileno())
 
+    def _cpu_filter(self, pid: int, choice: EventChoice) -> Probes | None:
+        """The filter of CPU samples; None where the kernel doesn't allow it, or lacks something that it needs."""
+        # Late: whoever has no right to it does without.
+        from sampler.cpu_filter import CpuFilter
+
+        try:
+            return CpuFilter(pid, choice, self._rings)
+        except OSError as error:
+            self._notes.append(
+                "An event for each thread, which costs the target more at each switch of threads: "
+                f"the kernel refused a filter: {reason_of(error)} (lockflame doctor says more)."
+            )
+            return None
+
 
 def may_filter(choice: EventChoice) -> bool:
     """Whether samples may come from events of whole CPUs, of which the kernel keeps the target's.
@@ -303,16 +316,6 @@ def may_filter(choice: EventChoice) -> bool:
     """
     needs_own_events = choice.enable_on_exec or choice.use_hardware or not choice.kernel_frames
     return not needs_own_events and not procfs.is_in_pid_namespace()
-
-
-def _cpu_filter(pid: int, choice: EventChoice, rings: list[RingBuffer]) -> Probes | None:
-    """The filter of CPU samples; None where the kernel doesn't allow it, or lacks something that it needs."""
-    # Late: whoever has no right to it does without.
-    from sampler.cpu_filter import CpuFilter
-
-    with suppress(OSError):
-        return CpuFilter(pid, choice, rings)
-    return None
 
 
 class _Waiter:
