@@ -28,7 +28,7 @@ ASCENDING = frozenset({"lock", "kind"})
 class WaitRow:
     """A lock, or all locks of a class: those of the same name and kind. Times are in nanoseconds.
 
-    Exact, from the kernel's counts: `waits`, `ends`, `total_ns`, `max_ns`, `histogram`, `unreleased_ns`, `woken_ns`.
+    Exact, from the kernel's counts: `waits`, `ends`, `total_ns`, `max_ns`, `histogram`, `unreleased_ns`.
     `threads` is exact for one address; for several it is at least so many, as their counts may be of the same threads.
     The quantiles lie in the right bucket of the histogram, and so within a factor of two. `share` is `total_ns` of the
     recording's duration: how many threads waited at a time, on average. `caused_ns` is what releases are charged with;

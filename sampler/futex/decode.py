@@ -178,8 +178,8 @@ def _word(
 ) -> FutexWord:
     address, key_pid, space = layout.KEY.unpack(key)
     _, _, waiting, balance, charged, _, _, _, max_ns, first_ns, *rest = layout.LOCK.unpack(value)
-    ends, (pid, _, operation, _, _, unowned) = rest[: layout.ENDS], rest[layout.ENDS : layout.ENDS + 6]
-    buckets = rest[layout.ENDS + 6 :]
+    ends, (pid, _, operation, _, _, _, woken_ns) = rest[: layout.ENDS], rest[layout.ENDS : layout.ENDS + 7]
+    buckets = rest[layout.ENDS + 7 :]
     total_ns = waiting * ended_ns + balance
     uncounted = {wait.tid for wait in open_waits if not wait.is_counted}
     for wait in open_waits:
@@ -204,7 +204,7 @@ def _word(
         histogram=tuple(buckets),
         threads=threads,
         unreleased_ns=max(total_ns - charged, 0),
-        woken_ns=min(max(unowned, 0), max(total_ns, 0)) if has_owner else 0,
+        woken_ns=min(woken_ns, max(total_ns, 0)) if has_owner else 0,
     )
     return FutexWord(lock, is_shared=not key_pid and not is_rest, first_ns=max(first_ns, started_ns))
 

@@ -86,7 +86,8 @@ struct lock {
     u32 pid, owner;
     u32 operation, budget;
     u64 is_free; // it was released, and no waiter has woken yet: nobody holds it, as far as is known
-    u64 unowned; // what was waited while it was free
+    u64 unowned; // what was waited while it was free, and what nobody is charged with because it began before the start
+    u64 woken; // the former alone
     u64 buckets[BUCKETS];
 };
 
@@ -280,17 +281,33 @@ static inline void add_to_place(struct key *key, u32 tid, u32 path, u64 waits, u
         lose(LOSS_NO_PLACE_ENTRY);
 }
 
-// What was waited for a word by now and nobody is charged with yet; 0 where other changes are under way. The caller has
-// counted itself as `entered`.
-static inline u64 uncharged(struct lock *lock, u64 now)
+#define DEFERRED -1
+
+// What was waited for a word by now and nobody is charged with yet; DEFERRED where other changes are under way. The caller
+// has counted itself as `entered`.
+static inline s64 uncharged(struct lock *lock, u64 now)
 {
     u64 left = *(volatile u64 *)&lock->left, entered = *(volatile u64 *)&lock->entered;
     s64 sum = *(volatile u64 *)&lock->waiting * now + *(volatile s64 *)&lock->balance - *(volatile u64 *)&lock->charged;
     if (entered != left + 1 || *(volatile u64 *)&lock->entered != entered) {
         lose(LOSS_DEFERRED_CHARGE);
-        return 0;
+        return DEFERRED;
     }
     return sum > 0 ? sum : 0;
+}
+
+// Nobody is charged with this. A wait that no release knew of, as it began before the start, is in the gap as a whole.
+static inline void count_gap(struct lock *lock, struct thread *thread, u64 gap, u64 duration)
+{
+    __sync_fetch_and_add(&lock->charged, gap);
+    __sync_fetch_and_add(&lock->unowned, gap);
+    if (thread->is_counted) {
+        __sync_fetch_and_add(&lock->woken, gap);
+        thread->gap = gap;
+        thread->charged = lock->charged;
+    } else if (gap > duration) {
+        __sync_fetch_and_add(&lock->woken, gap - duration);
+    }
 }
 
 static inline void count_end(struct lock *lock, struct thread *thread, u64 now, u64 from, int end)
@@ -305,12 +322,10 @@ static inline void count_end(struct lock *lock, struct thread *thread, u64 now, 
     }
     thread->gap = 0;
     if (end == END_WOKEN && lock->is_free) {
-        u64 gap = uncharged(lock, now);
+        s64 gap = uncharged(lock, now);
         lock->is_free = 0;
-        __sync_fetch_and_add(&lock->charged, gap);
-        __sync_fetch_and_add(&lock->unowned, gap);
-        thread->gap = gap;
-        thread->charged = lock->charged;
+        if (gap > 0)
+            count_gap(lock, thread, gap, duration);
     }
     __sync_fetch_and_add(&lock->left, 1);
     if (end >= 0 && end < ENDS)
@@ -342,14 +357,17 @@ static inline void take_back(struct thread *thread)
     lose(LOSS_MISSED_END);
 }
 
-// Who is woken and waits again without having given the lock back has found it taken: it wasn't free, and who took it
-// meanwhile is charged after all, at the next release. Called between `entered` and `left`.
+// Who is woken and waits again, and nobody has given the lock back between, has found it taken: it wasn't free, and who
+// took it meanwhile is charged after all, at the next release. Called between `entered` and `left`.
 static inline void charge_gap(struct lock *lock, u64 gap, u64 charged)
 {
-    if (lock->charged != charged)
+    // A release while nobody waited is charged with nothing, but leaves it free.
+    if (lock->is_free || lock->charged != charged)
         return;
-    __sync_fetch_and_add(&lock->charged, -gap);
+    __sync_fetch_and_add(&lock->woken, -gap);
+    // `charged - unowned` is read meanwhile, and must not be below 0.
     __sync_fetch_and_add(&lock->unowned, -gap);
+    __sync_fetch_and_add(&lock->charged, -gap);
 }
 
 static inline int begin_wait(u64 address, u32 operation, u32 is_private, u32 value, struct registers *registers)
@@ -481,14 +499,18 @@ static inline int release(void *ctx, u64 address, u32 is_private, struct registe
     if (!lock || !control)
         return 1;
     __sync_fetch_and_add(&lock->entered, 1);
-    u64 now = bpf_ktime_get_ns(), charge = 0;
+    u64 now = bpf_ktime_get_ns();
+    s64 charge = 0;
     if (now >= control->start_ns && now < control->end_ns) {
         charge = uncharged(lock, now);
-        __sync_fetch_and_add(&lock->charged, charge);
-        lock->is_free = 1;
+        if (charge > 0)
+            __sync_fetch_and_add(&lock->charged, charge);
+        // What was waited until now would count as waited for a free lock.
+        if (charge != DEFERRED)
+            lock->is_free = 1;
     }
     __sync_fetch_and_add(&lock->left, 1);
-    if (!charge)
+    if (charge <= 0)
         return 1;
     if (registers)
         bpf_probe_read_kernel(&stack, sizeof stack, &registers->sp);

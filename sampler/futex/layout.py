@@ -29,9 +29,9 @@ BUDGET = struct.Struct("<QQQQ")
 THREAD = struct.Struct("<Q16sIIBBBBBB2xQQ21Q16x")
 """struct thread: start_ns, key, owner, pid, operation, budget, is_counted, has_registers, is_contended,
 restarts, code_start, code_bytes, registers, gap, charged (of the kernel's own)."""
-LOCK = struct.Struct(f"<QQQqQQQQQQ{ENDS}QIIIIQQ{BUCKETS}Q")
+LOCK = struct.Struct(f"<QQQqQQQQQQ{ENDS}QIIIIQQQ{BUCKETS}Q")
 """struct lock: entered, left, waiting, balance, charged, credit, next_sample, next_release_sample, max_ns, first_ns,
-ends, pid, owner, operation, budget, is_free, unowned, buckets."""
+ends, pid, owner, operation, budget, is_free, unowned, woken, buckets."""
 
 PLACE = (("address", "<u8"), ("tid", "<u4"), ("pid", "<u4"), ("space", "<u4"), ("path", "<u4"))
 """struct place, as the fields of a numpy type."""

@@ -1,12 +1,12 @@
 // One mutex, LOCK_shared: those that hold it long are others than those that wait for it.
 //
-//     lock_holder [--threads N] [--seconds S] [--log FILE] [--hold sleep|burn] [--no-pause 1]
+//     lock_holder [--threads N] [--seconds S] [--log FILE] [--hold sleep|burn] [--no-pause 1] [--times N]
 //
 // A quarter of the threads (at least one) hold it for some 2 ms in slow_update -> hold_long, as many for some 0.3 ms
-// in middle_scan -> hold_medium, the others for 20 us in quick_lookup -> wait_short. Each of these three takes and
-// releases the lock itself, and is a category: the log (lock_truth.h) has its waits, and the times in which it held the
-// lock. Between two turns they pause, unless told not to: then they take the lock again before the one that they woke
-// for it has run.
+// in middle_scan -> hold_medium, the others for 20 us in quick_lookup -> wait_short; all of them N times as long. Each
+// of these three takes and releases the lock itself, and is a category: the log (lock_truth.h) has its waits, and the
+// times in which it held the lock. Between two turns they pause, unless told not to: then they take the lock again
+// before the one that they woke for it has run.
 // So each moment of a wait belongs to the category that held the lock then. Between a release and the next thread's
 // taking of the lock nobody holds it: the time that its wake-up takes.
 #include "lock_truth.h"
@@ -20,13 +20,14 @@ static const char *const categories[] = {"hold_long", "hold_medium", "wait_short
 enum { HOLD_LONG, HOLD_MEDIUM, WAIT_SHORT };
 
 static thread_local uint32_t random_state;
+static double times;
 
 // Part of its caller, which thereby takes and releases the lock.
 static inline __attribute__((always_inline)) void use_lock(int category, int64_t length_ns)
 {
     TRUTH_ACQUIRE(category, 0, pthread_mutex_trylock(&LOCK_shared), pthread_mutex_lock(&LOCK_shared));
     const int64_t taken_ns = wall_ns();
-    hold_for(about(length_ns, &random_state));
+    hold_for(about(static_cast<int64_t>(times * length_ns), &random_state));
     truth_add(TRUTH_HOLD, category, 0, taken_ns, wall_ns());
     pthread_mutex_unlock(&LOCK_shared);
     KEEP_FRAME();
@@ -78,6 +79,7 @@ int main(int argc, char **argv)
     const int threads = static_cast<int>(number_option(argc, argv, "--threads", 8));
     const int quarter = threads / 4 > 0 ? threads / 4 : 1;
     const bool pauses = !number_option(argc, argv, "--no-pause", 0);
+    times = number_option(argc, argv, "--times", 1);
     truth_open(argc, argv, categories);
     std::vector<Worker> workers(threads);
     for (int index = 0; index < threads; index++) {
